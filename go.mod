@@ -1,6 +1,6 @@
 module github.com/status-im/shoal
 
-go 1.26
+go 1.26.0
 
 require (
 	filippo.io/bigmod v0.1.1-0.20260103110540-f8a47775ebe5 // indirect
