@@ -1,0 +1,55 @@
+package message
+
+import (
+	"errors"
+	"fmt"
+)
+
+// What [Message.Validate] finds.
+var (
+	ErrEmptyPayload      = errors.New("message: payload is empty")
+	ErrEmptyContentTopic = errors.New("message: content topic is empty")
+	ErrContentTopicUTF8  = errors.New("message: content topic is not UTF-8")
+	ErrMetaTooLong       = errors.New("message: meta is longer than 64 bytes")
+)
+
+// What [Message.Strict] finds.
+var (
+	ErrUnknownField   = errors.New("message: unknown field on the wire")
+	ErrRepeatedField  = errors.New("message: field repeated on the wire")
+	ErrVersion        = errors.New("message: version above 1")
+	ErrRateLimitProof = errors.New("message: rate limit proof where none is used")
+)
+
+// ErrMalformed is what every error of [Decode] is, by errors.Is.
+var ErrMalformed = errors.New("message: malformed")
+
+// DecodeError says where [Decode] gave up. It is [ErrMalformed], and it unwraps
+// to the cause: io.ErrUnexpectedEOF for a cut message, [ErrContentTopicUTF8],
+// or an error of the protobuf wire format.
+type DecodeError struct {
+	Offset int   // in bytes, where the field begins that can't be read
+	Err    error // the cause
+}
+
+// Error implements error.
+func (e *DecodeError) Error() string {
+	return fmt.Sprintf("message: malformed at byte %d: %v", e.Offset, e.Err)
+}
+
+// Unwrap returns the cause.
+func (e *DecodeError) Unwrap() error { return e.Err }
+
+// Is reports whether target is [ErrMalformed].
+func (e *DecodeError) Is(target error) bool { return target == ErrMalformed }
+
+// TooLargeError says that an encoded message exceeds a network's limit.
+type TooLargeError struct {
+	Size  int // of the encoded message, in bytes
+	Limit int // the most that is allowed, in bytes
+}
+
+// Error implements error.
+func (e *TooLargeError) Error() string {
+	return fmt.Sprintf("message: %d bytes encoded, at most %d are allowed", e.Size, e.Limit)
+}
