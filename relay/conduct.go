@@ -1,0 +1,235 @@
+package relay
+
+import (
+	"time"
+
+	pb "github.com/libp2p/go-libp2p-pubsub/pb"
+	"github.com/libp2p/go-libp2p/core/peer"
+)
+
+// A mesh peer that takes and never brings is worth less than one that works.
+// Saying so takes care: most honest silence has a reason. What counts here is
+// what a peer showed of the messages that it could have shown: a first copy, a
+// later copy, or "I have it" (IHAVE) and "I don't want it" (IDONTWANT), which
+// come from a peer that got the message by itself. A message that we called off
+// at a peer which never sends IDONTWANT proves nothing and isn't counted; nor is
+// silence where nothing was said, or where nobody could take the peer's place.
+const (
+	// enoughToJudge is how many messages a link must have seen.
+	enoughToJudge = 50
+	// judgeAfter is how long a link must have stood.
+	judgeAfter = 20 * time.Second
+	// silentShare is the share of messages below which a link counts as silent.
+	silentShare = 0.02
+	// silentFor is how long a silent peer stays out of the meshes unless it
+	// shows something.
+	silentFor = 10 * time.Minute
+	// conductWindow is the number of messages after which the past counts half.
+	conductWindow = 200
+	// capableFor is how long having sent an IDONTWANT proves the ability.
+	capableFor = 10 * time.Minute
+)
+
+// conduct is the part of a peer's state that tells useful from silent.
+type conduct struct {
+	silentUntil time.Time
+	dontWantAt  time.Time
+	dontWants   ring
+	showedAt    time.Time
+}
+
+// mesh mirrors the router's mesh of one topic.
+type mesh struct {
+	links  map[peer.ID]*link
+	recent ring // messages at or past the gate
+}
+
+type link struct {
+	since           time.Time
+	expected, shown float64
+}
+
+// ring remembers a few message keys.
+type ring struct {
+	keys []uint64
+	next int
+}
+
+const ringSize = 64
+
+func (r *ring) has(k uint64) bool {
+	for _, x := range r.keys {
+		if x == k {
+			return true
+		}
+	}
+	return false
+}
+
+func (r *ring) add(k uint64) {
+	if len(r.keys) < ringSize {
+		r.keys = append(r.keys, k)
+		return
+	}
+	r.keys[r.next] = k
+	r.next = (r.next + 1) % ringSize
+}
+
+func (r *ring) remove(k uint64) {
+	for i, x := range r.keys {
+		if x == k {
+			r.keys[i] = 0
+		}
+	}
+}
+
+// mesh mu must be held.
+func (b *peerBook) meshOf(topic string) *mesh {
+	m, ok := b.meshes[topic]
+	if !ok {
+		m = &mesh{links: map[peer.ID]*link{}}
+		b.meshes[topic] = m
+	}
+	return m
+}
+
+func (b *peerBook) mesh(topic string) []peer.ID {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var out []peer.ID
+	if m, ok := b.meshes[topic]; ok {
+		for p := range m.links {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+func (b *peerBook) grafted(p peer.ID, topic string) int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	m := b.meshOf(topic)
+	m.links[p] = &link{since: b.now()}
+	return len(m.links)
+}
+
+func (b *peerBook) pruned(p peer.ID, topic string) int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	m := b.meshOf(topic)
+	delete(m.links, p)
+	return len(m.links)
+}
+
+func (b *peerBook) left(topic string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.meshes, topic)
+}
+
+// arriving notes that a message reached the gate.
+func (b *peerBook) arriving(topic string, key uint64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.meshOf(topic).recent.add(key)
+}
+
+// refused takes a message back: copies of it show nothing.
+func (b *peerBook) refused(topic string, key uint64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.meshOf(topic).recent.remove(key)
+}
+
+// accepted credits the bringer and expects of the rest of the mesh what it
+// could have shown.
+func (b *peerBook) accepted(from peer.ID, topic string, key uint64, size int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	now := b.now()
+	bringer := b.state(from)
+	bringer.unproven.give(1)
+	bringer.showed(now)
+	m := b.meshOf(topic)
+	calledOff := size >= b.relay.profile.IDontWantSize
+	for p, l := range m.links {
+		ps := b.state(p)
+		switch {
+		case p == from:
+			l.expected++
+			l.shown++
+		case ps.dontWants.has(key):
+			l.expected++
+			l.shown++
+			ps.showed(now)
+		case !calledOff || now.Sub(ps.dontWantAt) < capableFor && !ps.dontWantAt.IsZero():
+			l.expected++
+		}
+		if l.expected >= conductWindow {
+			l.expected, l.shown = l.expected/2, l.shown/2
+		}
+		if b.silent(topic, m, l, now) {
+			ps.silentUntil = now.Add(silentFor)
+		}
+	}
+}
+
+// silent tells whether a link has had its chance and brought nothing, and
+// whether somebody could take its place.
+func (b *peerBook) silent(topic string, m *mesh, l *link, now time.Time) bool {
+	return l.expected >= enoughToJudge &&
+		l.shown < silentShare*l.expected &&
+		now.Sub(l.since) >= judgeAfter &&
+		len(m.links) >= b.relay.profile.DLow &&
+		b.topics[topic] > len(m.links)
+}
+
+// duplicate credits a later copy.
+func (b *peerBook) duplicate(from peer.ID, topic string, key uint64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	ps := b.state(from)
+	ps.unproven.give(1)
+	m := b.meshOf(topic)
+	if !m.recent.has(key) {
+		return
+	}
+	ps.showed(b.now())
+	if l, ok := m.links[from]; ok {
+		l.shown++
+	}
+}
+
+// overheard credits what a peer says it has.
+func (b *peerBook) overheard(from peer.ID, c *pb.ControlMessage) {
+	if len(c.Idontwant) == 0 && len(c.Ihave) == 0 {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	now := b.now()
+	ps := b.state(from)
+	for _, x := range c.Idontwant {
+		for _, id := range x.MessageIDs[:min(len(x.MessageIDs), ringSize)] {
+			ps.dontWantAt = now
+			ps.dontWants.add(messageKey(id))
+		}
+	}
+	for _, x := range c.Ihave {
+		m, ok := b.meshes[x.GetTopicID()]
+		if !ok {
+			continue
+		}
+		for _, id := range x.MessageIDs[:min(len(x.MessageIDs), ringSize)] {
+			if m.recent.has(messageKey(id)) {
+				ps.showed(now)
+				break
+			}
+		}
+	}
+}
+
+func (c *conduct) showed(now time.Time) {
+	c.showedAt = now
+	c.silentUntil = time.Time{}
+}

@@ -1,0 +1,166 @@
+package relay
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	pubsub "github.com/libp2p/go-libp2p-pubsub"
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/status-im/shoal/message"
+)
+
+// gate is the router's only validator. It dispatches to the shard's rules by a
+// table of ours, so no topic is ever without them, and delivers what it accepts.
+func (r *Relay) gate(ctx context.Context, from peer.ID, msg *pubsub.Message) pubsub.ValidationResult {
+	st := r.shards.get(msg.GetTopic())
+	if st == nil || !st.joined() || r.closed.Load() {
+		return pubsub.ValidationIgnore
+	}
+	if own, ok := msg.ValidatorData.(*ownMessage); ok {
+		own.fresh = true // judged by Publish
+		r.deliver(st, from, own.in)
+		return pubsub.ValidationAccept
+	}
+	m, err := message.Decode(msg.Data)
+	if err != nil {
+		return pubsub.ValidationReject
+	}
+	in := &message.Received{PubsubTopic: st.topic, Message: m, From: string(from), At: r.cfg.Now()}
+	switch r.judge(ctx, st, in) {
+	case message.Accept:
+		r.peers.accepted(from, st.topic, messageKey(msg.ID), len(msg.Data))
+		r.deliver(st, from, in)
+		return pubsub.ValidationAccept
+	case message.Reject:
+		st.traffic.rejected.Add(1)
+		r.peers.refused(st.topic, messageKey(msg.ID))
+		r.fault(from, "invalid messages")
+		return pubsub.ValidationReject
+	default:
+		st.traffic.ignored.Add(1)
+		r.peers.refused(st.topic, messageKey(msg.ID))
+		return pubsub.ValidationIgnore
+	}
+}
+
+// judge asks the shard's Validator, within the shard's bounds.
+func (r *Relay) judge(ctx context.Context, st *shardState, in *message.Received) (verdict message.Verdict) {
+	rules := st.rules.Load()
+	if rules.Validator == nil {
+		return message.Accept
+	}
+	if st.pending.Add(1) > int64(rules.MaxPending) {
+		st.pending.Add(-1)
+		st.traffic.overload.Add(1)
+		r.emit(Event{Kind: Overload, Shard: st.shard, Count: rules.MaxPending})
+		return message.Ignore
+	}
+	defer st.pending.Add(-1)
+	select {
+	case rules.slots <- struct{}{}:
+		defer func() { <-rules.slots }()
+	case <-ctx.Done():
+		return message.Ignore
+	case <-r.closing:
+		return message.Ignore
+	}
+	if !r.judging.enter(st) {
+		return message.Ignore
+	}
+	defer r.judging.leave(st)
+	defer func() {
+		if p := recover(); p != nil {
+			verdict = message.Ignore
+			r.emit(Event{Kind: ValidatorPanic, Shard: st.shard, Reason: fmt.Sprint(p)})
+			r.log.Error("validator panicked", "shard", st.shard, "panic", p)
+		}
+	}()
+	switch v := rules.Validator(ctx, in); v {
+	case message.Accept, message.Reject:
+		return v
+	default:
+		return message.Ignore
+	}
+}
+
+func (r *Relay) deliver(st *shardState, from peer.ID, in *message.Received) {
+	st.traffic.deliver(in.Message)
+	readers := st.currentReaders()
+	var env *Envelope
+	for _, sub := range readers {
+		if !sub.wants(in.Message.ContentTopic) {
+			continue
+		}
+		if env == nil {
+			env = &Envelope{
+				Shard:      st.shard,
+				Message:    in.Message,
+				Hash:       in.Message.Hash(st.topic),
+				From:       from,
+				ReceivedAt: r.cfg.Now(),
+			}
+		}
+		sub.push(env)
+	}
+}
+
+// inflight counts running validators per shard, so that Close can wait for them
+// and name those that don't end.
+type inflight struct {
+	mu      sync.Mutex
+	running map[*shardState]int
+	ended   bool
+	idle    chan struct{}
+}
+
+func (f *inflight) enter(st *shardState) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.ended {
+		return false
+	}
+	if f.running == nil {
+		f.running = map[*shardState]int{}
+	}
+	f.running[st]++
+	return true
+}
+
+func (f *inflight) leave(st *shardState) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.running[st]--; f.running[st] == 0 {
+		delete(f.running, st)
+	}
+	if f.ended && len(f.running) == 0 {
+		close(f.idle)
+	}
+}
+
+func (f *inflight) wait(timeout time.Duration) error {
+	f.mu.Lock()
+	f.ended = true
+	if len(f.running) == 0 {
+		f.mu.Unlock()
+		return nil
+	}
+	f.idle = make(chan struct{})
+	f.mu.Unlock()
+	timer := time.NewTimer(timeout)
+	defer timer.Stop()
+	select {
+	case <-f.idle:
+		return nil
+	case <-timer.C:
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	err := error(nil)
+	for st, n := range f.running {
+		err = fmt.Errorf("relay: %d validator calls on shard %s ignore their context and still run", n, st.shard)
+	}
+	return err
+}

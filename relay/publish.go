@@ -1,0 +1,165 @@
+package relay
+
+import (
+	"context"
+	"fmt"
+	"iter"
+
+	pubsub "github.com/libp2p/go-libp2p-pubsub"
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/status-im/shoal/message"
+	"github.com/status-im/shoal/sharding"
+)
+
+// Receipt says what became of a published message.
+type Receipt struct {
+	// Hash is the deterministic message hash.
+	Hash message.Hash
+	// Peers is the number of peers the message was queued for.
+	Peers int
+	// LowMesh is true when that is less than the profile's DLow: the message
+	// may not get far.
+	LowMesh bool
+	// Duplicate is true when the same bytes were accepted before and nothing
+	// was sent.
+	Duplicate bool
+}
+
+// RefusedError is returned by Publish for a message that the shard's own rules
+// don't accept: other nodes wouldn't either.
+type RefusedError struct {
+	Shard   sharding.Shard
+	Verdict message.Verdict
+	// Stage is "screen" or "validator".
+	Stage string
+}
+
+// Error implements error.
+func (e *RefusedError) Error() string {
+	return fmt.Sprintf("relay: shard %s: message refused by the shard's %s (%s)", e.Shard, e.Stage, e.Verdict)
+}
+
+// ownMessage travels with a message published here.
+type ownMessage struct {
+	in    *message.Received
+	fresh bool
+}
+
+// Publish validates m against the shard's rules, delivers it to the local
+// Subscriptions and hands it to peers: to all of the shard's with flood
+// publishing, to the mesh otherwise. ctx bounds the call. Having nobody to hand
+// it to is not an error; the Receipt tells. m is not kept.
+//
+// Errors: ErrNotSubscribed, *RefusedError, *message.TooLargeError and the other
+// errors of message.Validate, net.ErrClosed, ctx's error.
+func (r *Relay) Publish(ctx context.Context, s sharding.Shard, m *message.Message) (Receipt, error) {
+	if r.closed.Load() {
+		return Receipt{}, errClosed
+	}
+	st := r.shards.get(s.PubsubTopic())
+	if st == nil || !st.joined() {
+		return Receipt{}, fmt.Errorf("%w: %s", ErrNotSubscribed, s)
+	}
+	if err := m.Validate(); err != nil {
+		return Receipt{}, err
+	}
+	if err := m.CheckSize(r.cfg.MaxMessageSize); err != nil {
+		return Receipt{}, err
+	}
+	data := m.Encode()
+	own, err := message.Decode(data)
+	if err != nil {
+		return Receipt{}, err
+	}
+	in := &message.Received{PubsubTopic: st.topic, Message: own, At: r.cfg.Now()}
+	if screen := st.rules.Load().Screen; screen != nil {
+		if v := screen(in); v != message.Accept {
+			return Receipt{}, &RefusedError{Shard: s, Verdict: v, Stage: "screen"}
+		}
+	}
+	if v := r.judge(ctx, st, in); v != message.Accept {
+		return Receipt{}, &RefusedError{Shard: s, Verdict: v, Stage: "validator"}
+	}
+	return r.hand(ctx, st, data, in)
+}
+
+func (r *Relay) hand(ctx context.Context, st *shardState, data []byte, in *message.Received) (Receipt, error) {
+	st.mu.Lock()
+	handle := st.handle
+	st.mu.Unlock()
+	own := &ownMessage{in: in}
+	b := &batch{relay: r, done: make(chan struct{})}
+	if err := r.enqueue(ctx, handle, data, own, b); err != nil {
+		return Receipt{}, err
+	}
+	select {
+	case <-b.done:
+	case <-ctx.Done():
+		return Receipt{}, ctx.Err()
+	case <-r.closing:
+		return Receipt{}, errClosed
+	}
+	rc := Receipt{
+		Hash:      in.Message.Hash(st.topic),
+		Peers:     b.handed,
+		Duplicate: !own.fresh,
+	}
+	if rc.LowMesh = !rc.Duplicate && rc.Peers < r.profile.DLow; rc.LowMesh {
+		r.log.Warn("published to few peers", "shard", st.shard, "peers", rc.Peers, "want", r.profile.DLow)
+	}
+	return rc, nil
+}
+
+// enqueue gives a message to the router's event loop, which must not end
+// meanwhile: the library would wait for it without a way out.
+func (r *Relay) enqueue(ctx context.Context, handle *pubsub.Topic, data []byte, own *ownMessage, b *batch) error {
+	r.publishers.RLock()
+	defer r.publishers.RUnlock()
+	if r.closed.Load() {
+		return errClosed
+	}
+	var messages pubsub.MessageBatch
+	if err := handle.AddToBatch(ctx, &messages, data, pubsub.WithValidatorData(own)); err != nil {
+		return fmt.Errorf("relay: publishing on %s: %w", handle, err)
+	}
+	return r.ps.PublishBatch(&messages, func(o *pubsub.BatchPublishOptions) error {
+		o.Strategy = b
+		return nil
+	})
+}
+
+// batch is the router's scheduler for one own message: it sends in the order
+// given, counts what went into the peers' queues and tells when it is through.
+type batch struct {
+	relay  *Relay
+	out    []outgoing
+	handed int
+	done   chan struct{}
+}
+
+type outgoing struct {
+	to  peer.ID
+	rpc *pubsub.RPC
+}
+
+// AddRPC implements pubsub.RPCScheduler.
+func (b *batch) AddRPC(p peer.ID, _ string, rpc *pubsub.RPC) {
+	b.out = append(b.out, outgoing{p, rpc})
+}
+
+// All implements pubsub.RPCScheduler. The tracer counts into b while it runs.
+func (b *batch) All() iter.Seq2[peer.ID, *pubsub.RPC] {
+	return func(yield func(peer.ID, *pubsub.RPC) bool) {
+		b.relay.publishing = b
+		defer func() {
+			b.relay.publishing = nil
+			close(b.done)
+		}()
+		for _, o := range b.out {
+			if !yield(o.to, o.rpc) {
+				return
+			}
+		}
+	}
+}

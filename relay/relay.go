@@ -1,0 +1,255 @@
+// Package relay is Waku Relay (11/WAKU2-RELAY): a GossipSub mesh for every
+// shard, guarded by the shard's own rules.
+//
+//	r, err := relay.New(host, relay.Config{})
+//	r.SetRules(shard, relay.Rules{Screen: guard.Screen, Validator: guard.Validate})
+//	sub, err := r.Subscribe(shard, relay.SubscribeConfig{})
+//	receipt, err := r.Publish(ctx, shard, msg)
+//	env, err := sub.Next(ctx)
+//
+// A message passes three doors on its way in, the cheapest first:
+//
+//	inspector   on the router's event loop, before the mesh is told (IDONTWANT):
+//	            size, structure, per-peer budgets, the shard's Screen
+//	gate        in a bounded set of goroutines per shard: the shard's Validator
+//	queues      one bounded queue per Subscription; what overflows is counted
+//	            and reported to the reader who was too slow
+//
+// Only what all doors accept is forwarded. The rules of a shard outlive its
+// subscriptions, so leaving and joining again opens no gap. Delivery happens
+// from the gate, at the moment of the last verdict.
+//
+// The package speaks the protocol id /vac/waku/relay/2.0.0 with GossipSub
+// v1.2's IDONTWANT, unsigned and anonymous (StrictNoSign), and identifies
+// messages by the SHA-256 of their bytes. It needs a host and nothing above;
+// it doesn't find or dial peers.
+package relay
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	pubsub "github.com/libp2p/go-libp2p-pubsub"
+	pb "github.com/libp2p/go-libp2p-pubsub/pb"
+	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/protocol"
+
+	"github.com/status-im/shoal/message"
+	"github.com/status-im/shoal/sharding"
+)
+
+// ID is the protocol id of Waku Relay (11/WAKU2-RELAY).
+const ID = protocol.ID("/vac/waku/relay/2.0.0")
+
+const (
+	// frameOverhead is what a GossipSub frame adds to one encoded message, at
+	// most, on a static shard (14/WAKU2-MESSAGE sizes).
+	frameOverhead = 64
+	// validateQueue holds what the event loop handed over and the gate hasn't
+	// taken yet. A message is called off at other peers before it is queued,
+	// so a full queue would lose it for good.
+	validateQueue = 1024
+	// validating bounds the goroutines that judge, over all shards.
+	validating = 8192
+	// seenTTL is how long a message id is remembered (11/WAKU2-RELAY).
+	seenTTL = 120 * time.Second
+	// outboundQueue is the number of RPCs that may wait for one peer.
+	outboundQueue = 1024
+	// closeTimeout bounds how long Close waits for validators.
+	closeTimeout = 3 * time.Second
+)
+
+// ErrNotSubscribed is returned by Publish for a shard without a Subscription.
+var ErrNotSubscribed = errors.New("relay: not subscribed to this shard")
+
+// Config holds what a Relay can be told. The zero value works.
+type Config struct {
+	// Profile is the set of GossipSub parameters. Zero: Classic().
+	Profile Profile
+	// MaxMessageSize is the largest encoded message in bytes, published or
+	// forwarded. Zero: message.DefaultMaxSize.
+	MaxMessageSize int
+	// MaxPeersPerAddr is how many peers on one IP address (IPv6: one /64) keep
+	// full standing. Those that came later get a negative score, which costs
+	// them mesh slots but no gossip. Loopback is exempt. Zero: 30.
+	MaxPeersPerAddr int
+	// Logger receives what is worth an operator's attention. Nil: silent.
+	Logger *slog.Logger
+	// Now is the clock. Nil: time.Now.
+	Now func() time.Time
+	// OnEvent is called for every Event, from the relay's own goroutines. It
+	// must not block and must not call back into the Relay. Nil: none.
+	OnEvent func(Event)
+}
+
+// Relay is a node's part in the meshes of its shards. Its methods are safe for
+// concurrent use.
+type Relay struct {
+	host    host.Host
+	cfg     Config
+	profile Profile
+	ps      *pubsub.PubSub
+	cancel  context.CancelFunc
+	log     *slog.Logger
+
+	shards   shardTable
+	peers    *peerBook
+	notifiee network.Notifiee
+	traffic
+
+	// publishing is touched on the router's event loop only.
+	publishing *batch
+
+	closed     atomic.Bool
+	closing    chan struct{}
+	publishers sync.RWMutex // held while the event loop must live
+	judging    inflight
+	cutters    sync.WaitGroup
+
+	uncut bool // tests: measure what cutting saves
+}
+
+// New starts relaying on h. It joins no shard and dials nobody. The host stays
+// the caller's: Close doesn't close it.
+func New(h host.Host, cfg Config) (*Relay, error) {
+	if h == nil {
+		return nil, errors.New("relay: a host is required")
+	}
+	if cfg.Profile == (Profile{}) {
+		cfg.Profile = Classic()
+	}
+	if err := cfg.Profile.validate(); err != nil {
+		return nil, err
+	}
+	if cfg.MaxMessageSize == 0 {
+		cfg.MaxMessageSize = message.DefaultMaxSize
+	}
+	if cfg.MaxMessageSize < 0 {
+		return nil, fmt.Errorf("relay: MaxMessageSize is %d, want a positive number of bytes", cfg.MaxMessageSize)
+	}
+	if cfg.MaxPeersPerAddr == 0 {
+		cfg.MaxPeersPerAddr = 30
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	r := &Relay{
+		host:    h,
+		cfg:     cfg,
+		profile: cfg.Profile,
+		cancel:  cancel,
+		log:     cfg.Logger,
+		closing: make(chan struct{}),
+	}
+	r.peers = newPeerBook(r)
+	ps, err := pubsub.NewGossipSub(ctx, h, r.options()...)
+	if err != nil {
+		cancel()
+		return nil, fmt.Errorf("relay: %w", err)
+	}
+	r.ps = ps
+	r.notifiee = r.peers.notifiee()
+	h.Network().Notify(r.notifiee)
+	return r, nil
+}
+
+func (r *Relay) options() []pubsub.Option {
+	return []pubsub.Option{
+		pubsub.WithGossipSubProtocols([]protocol.ID{ID}, features),
+		pubsub.WithGossipSubParams(r.profile.params()),
+		pubsub.WithFloodPublish(r.profile.FloodPublish),
+		pubsub.WithNoAuthor(),
+		pubsub.WithMessageSignaturePolicy(pubsub.StrictNoSign),
+		pubsub.WithMessageIdFn(messageID),
+		pubsub.WithSeenMessagesTTL(seenTTL),
+		pubsub.WithMaxMessageSize(r.cfg.MaxMessageSize + frameOverhead),
+		pubsub.WithPeerOutboundQueueSize(outboundQueue),
+		pubsub.WithValidateQueueSize(validateQueue),
+		pubsub.WithValidateThrottle(validating),
+		pubsub.WithValidateWorkers(1),
+		pubsub.WithDefaultValidator(r.gate, pubsub.WithValidatorConcurrency(validating)),
+		pubsub.WithAppSpecificRpcInspector(r.inspect),
+		pubsub.WithBlacklist((*refusals)(r)),
+		pubsub.WithSubscriptionFilter((*subscriptionFilter)(r)),
+		pubsub.WithPeerScore(r.scoreParams(), scoreThresholds()),
+		pubsub.WithPeerScoreInspect(r.cutGraylisted, inspectInterval),
+		pubsub.WithRawTracer((*tracer)(r)),
+		pubsub.WithLogger(slog.New(slog.DiscardHandler)),
+		pubsub.WithRPCLogger(slog.New(slog.DiscardHandler)),
+	}
+}
+
+// features says what peers on our protocol id understand. Those that don't know
+// IDONTWANT skip the control field.
+func features(f pubsub.GossipSubFeature, id protocol.ID) bool {
+	switch f {
+	case pubsub.GossipSubFeatureMesh, pubsub.GossipSubFeaturePX, pubsub.GossipSubFeatureIdontwant:
+		return id == ID
+	default:
+		return false
+	}
+}
+
+func messageID(m *pb.Message) string {
+	sum := sha256.Sum256(m.GetData())
+	return string(sum[:])
+}
+
+// Close leaves every shard, closes every Subscription and ends what the Relay
+// started. It is idempotent and returns within a few seconds; the error names
+// the shards whose validators were still running then.
+func (r *Relay) Close() error {
+	if r.closed.Swap(true) {
+		return nil
+	}
+	close(r.closing)
+	for _, st := range r.shards.all() {
+		st.closeAll()
+	}
+	r.host.Network().StopNotify(r.notifiee)
+	r.host.RemoveStreamHandler(ID)
+	r.publishers.Lock()
+	r.cancel()
+	r.publishers.Unlock()
+	err := r.judging.wait(closeTimeout)
+	r.cutters.Wait()
+	return err
+}
+
+// Peers returns the connected peers that announced the shard.
+func (r *Relay) Peers(s sharding.Shard) []peer.ID {
+	if r.closed.Load() {
+		return nil
+	}
+	return r.ps.ListPeers(s.PubsubTopic())
+}
+
+// Mesh returns the peers in this node's mesh for the shard.
+func (r *Relay) Mesh(s sharding.Shard) []peer.ID { return r.peers.mesh(s.PubsubTopic()) }
+
+// MaxMessageSize is the largest encoded message in bytes.
+func (r *Relay) MaxMessageSize() int { return r.cfg.MaxMessageSize }
+
+// Profile returns the parameters in use.
+func (r *Relay) Profile() Profile { return r.profile }
+
+func (r *Relay) emit(e Event) {
+	if r.cfg.OnEvent != nil {
+		r.cfg.OnEvent(e)
+	}
+}
+
+var errClosed = fmt.Errorf("relay: %w", net.ErrClosed)

@@ -1,0 +1,202 @@
+package relay
+
+import (
+	"net/netip"
+	"time"
+
+	pubsub "github.com/libp2p/go-libp2p-pubsub"
+	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
+	manet "github.com/multiformats/go-multiaddr/net"
+)
+
+const (
+	gossipThreshold   = -100
+	publishThreshold  = -1000
+	graylistThreshold = -10000
+	// invalidWeight is P4's: n invalid messages cost n² times this.
+	invalidWeight = -100
+	// crowdPenalty is what a peer costs that came late to a crowded address.
+	// It is far from the gossip threshold: mesh slots are lost, gossip isn't.
+	crowdPenalty = -20
+	// silentPenalty only has to be below zero.
+	silentPenalty = -1
+	// standing is what a working peer has and a silent one hasn't. Half of it
+	// is the threshold of opportunistic grafting, so that this begins when
+	// most of a mesh is idle and never on a quiet shard.
+	standing = 1
+	// showedFor is how long having shown something gives standing outside a mesh.
+	showedFor = time.Minute
+
+	inspectInterval = 5 * time.Second
+)
+
+func scoreThresholds() *pubsub.PeerScoreThresholds {
+	return &pubsub.PeerScoreThresholds{
+		GossipThreshold:             gossipThreshold,
+		PublishThreshold:            publishThreshold,
+		GraylistThreshold:           graylistThreshold,
+		AcceptPXThreshold:           1e9, // nobody's PRUNE makes us dial
+		OpportunisticGraftThreshold: standing / 2.0,
+	}
+}
+
+func (r *Relay) scoreParams() *pubsub.PeerScoreParams {
+	return &pubsub.PeerScoreParams{
+		Topics:                    map[string]*pubsub.TopicScoreParams{},
+		AppSpecificScore:          r.appScore,
+		AppSpecificWeight:         1,
+		BehaviourPenaltyWeight:    -10,
+		BehaviourPenaltyThreshold: 6,
+		BehaviourPenaltyDecay:     0.9,
+		DecayInterval:             12 * time.Second,
+		DecayToZero:               0.01,
+		RetainScore:               10 * time.Minute,
+		SeenMsgTTL:                seenTTL,
+	}
+}
+
+func topicScoreParams() *pubsub.TopicScoreParams {
+	return &pubsub.TopicScoreParams{
+		TopicWeight:                    1,
+		TimeInMeshWeight:               0.01,
+		TimeInMeshQuantum:              time.Second,
+		TimeInMeshCap:                  10,
+		FirstMessageDeliveriesWeight:   1,
+		FirstMessageDeliveriesDecay:    0.5,
+		FirstMessageDeliveriesCap:      10,
+		InvalidMessageDeliveriesWeight: invalidWeight,
+		InvalidMessageDeliveriesDecay:  0.5,
+	}
+}
+
+// appScore is the part of a peer's score that the router can't know.
+func (r *Relay) appScore(p peer.ID) float64 {
+	b := r.peers
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	ps, ok := b.peers[p]
+	if !ok {
+		return 0
+	}
+	now := b.now()
+	score := 0.0
+	if n := ps.faultCount(now); n >= 0.1 {
+		score += invalidWeight * n * n
+	}
+	if b.crowded(p, ps) {
+		score += crowdPenalty
+	}
+	switch {
+	case now.Before(ps.silentUntil):
+		score += silentPenalty
+	case b.hasStanding(p, ps, now):
+		score += standing
+	}
+	return score
+}
+
+// crowded tells whether p came to its address after the ones that fill it.
+func (b *peerBook) crowded(p peer.ID, ps *peerState) bool {
+	here := b.addrs[ps.addr]
+	limit := b.relay.cfg.MaxPeersPerAddr
+	if len(here) <= limit {
+		return false
+	}
+	for _, q := range here[:limit] {
+		if q == p {
+			return false
+		}
+	}
+	return true
+}
+
+// hasStanding is true for who showed something lately, and in a mesh also for
+// who had no fair chance to.
+func (b *peerBook) hasStanding(p peer.ID, ps *peerState, now time.Time) bool {
+	if !ps.showedAt.IsZero() && now.Sub(ps.showedAt) < showedFor {
+		return true
+	}
+	for _, m := range b.meshes {
+		if l, ok := m.links[p]; ok && (l.expected < enoughToJudge || l.shown >= silentShare*l.expected) {
+			return true
+		}
+	}
+	return false
+}
+
+// Score is the part of p's score that comes from this package: messages refused
+// before the mesh knew of them, a crowded address, silence (negative), and work
+// done (positive). The router's own part (P1, P2, P4, P7) is added to it there.
+func (r *Relay) Score(p peer.ID) float64 { return r.appScore(p) }
+
+// fault holds a message against a peer that go-waku and nwaku would refuse too.
+func (r *Relay) fault(p peer.ID, reason string) {
+	if r.peers.addFaults(p, 1) {
+		r.cut(p, reason)
+	}
+}
+
+func (r *Relay) faultControl(p peer.ID) {
+	if r.peers.addFaults(p, controlFaults) {
+		r.cut(p, "control messages beyond any use")
+	}
+}
+
+// cutGraylisted is called by the router with all scores.
+func (r *Relay) cutGraylisted(scores map[peer.ID]float64) {
+	for p, score := range scores {
+		if score < graylistThreshold {
+			r.cut(p, "score below the graylist threshold")
+		}
+	}
+}
+
+func (r *Relay) cut(p peer.ID, reason string) {
+	if r.uncut || !r.peers.cut(p) {
+		return
+	}
+	r.cuts.Add(1)
+	r.log.Info("peer cut", "peer", p, "reason", reason)
+	r.emit(Event{Kind: PeerCut, Peer: p, Reason: reason})
+	r.disconnect(p)
+}
+
+// disconnect closes p's connections off the event loop.
+func (r *Relay) disconnect(p peer.ID) {
+	r.publishers.RLock()
+	defer r.publishers.RUnlock()
+	if r.closed.Load() {
+		return
+	}
+	r.cutters.Add(1)
+	go func() {
+		defer r.cutters.Done()
+		_ = r.host.Network().ClosePeer(p)
+	}()
+}
+
+// addrKey is what counts as one address: an IPv4 address or an IPv6 /64. It is
+// empty for loopback and for what isn't an IP address.
+func addrKey(a ma.Multiaddr) string {
+	ip, err := manet.ToIP(a)
+	if err != nil {
+		return ""
+	}
+	addr, ok := netip.AddrFromSlice(ip)
+	if !ok {
+		return ""
+	}
+	addr = addr.Unmap()
+	if addr.IsLoopback() {
+		return ""
+	}
+	if addr.Is6() {
+		prefix, err := addr.Prefix(64)
+		if err != nil {
+			return ""
+		}
+		return prefix.String()
+	}
+	return addr.String()
+}

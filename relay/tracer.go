@@ -1,0 +1,135 @@
+package relay
+
+import (
+	pubsub "github.com/libp2p/go-libp2p-pubsub"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/protocol"
+	"google.golang.org/protobuf/proto"
+)
+
+// tracer hears what the router does, mostly on its event loop.
+type tracer Relay
+
+var _ pubsub.RawTracer = (*tracer)(nil)
+
+// OnNewOutboundStream implements pubsub.RawTracer.
+func (t *tracer) OnNewOutboundStream(p peer.ID, _ protocol.ID) {
+	addr := ""
+	for _, c := range t.host.Network().ConnsToPeer(p) {
+		addr = addrKey(c.RemoteMultiaddr())
+		break
+	}
+	t.peers.connected(p, addr)
+}
+
+// OnClosedOutboundStream implements pubsub.RawTracer.
+func (t *tracer) OnClosedOutboundStream(p peer.ID) { t.peers.disconnected(p) }
+
+// Join implements pubsub.RawTracer.
+func (t *tracer) Join(string) {}
+
+// Leave implements pubsub.RawTracer.
+func (t *tracer) Leave(topic string) { t.peers.left(topic) }
+
+// Graft implements pubsub.RawTracer.
+func (t *tracer) Graft(p peer.ID, topic string) {
+	t.meshChanged(p, topic, t.peers.grafted(p, topic))
+}
+
+// Prune implements pubsub.RawTracer.
+func (t *tracer) Prune(p peer.ID, topic string) {
+	t.meshChanged(p, topic, t.peers.pruned(p, topic))
+}
+
+func (t *tracer) meshChanged(p peer.ID, topic string, size int) {
+	if st := t.shards.get(topic); st != nil {
+		(*Relay)(t).emit(Event{Kind: MeshChanged, Peer: p, Shard: st.shard, Count: size})
+	}
+}
+
+// ValidateMessage implements pubsub.RawTracer.
+func (t *tracer) ValidateMessage(m *pubsub.Message) {
+	t.peers.arriving(m.GetTopic(), messageKey(m.ID))
+}
+
+// DeliverMessage implements pubsub.RawTracer.
+func (t *tracer) DeliverMessage(*pubsub.Message) {}
+
+// RejectMessage implements pubsub.RawTracer.
+func (t *tracer) RejectMessage(*pubsub.Message, string) {}
+
+// DuplicateMessage implements pubsub.RawTracer.
+func (t *tracer) DuplicateMessage(m *pubsub.Message) {
+	if st := t.shards.get(m.GetTopic()); st != nil {
+		st.traffic.duplicates.Add(1)
+	}
+	if m.ReceivedFrom != t.host.ID() {
+		t.peers.duplicate(m.ReceivedFrom, m.GetTopic(), messageKey(m.ID))
+	}
+}
+
+// ThrottlePeer implements pubsub.RawTracer.
+func (t *tracer) ThrottlePeer(peer.ID) {}
+
+// RecvRPC implements pubsub.RawTracer.
+func (t *tracer) RecvRPC(rpc *pubsub.RPC) {
+	for _, m := range rpc.Publish {
+		if st := t.shards.get(m.GetTopic()); st != nil {
+			st.traffic.in.Add(1)
+			st.traffic.bytesIn.Add(uint64(len(m.Data)))
+		}
+	}
+	countControl(&t.controlIn, rpc)
+}
+
+// SendRPC implements pubsub.RawTracer.
+func (t *tracer) SendRPC(rpc *pubsub.RPC, _ peer.ID) {
+	for _, m := range rpc.Publish {
+		if st := t.shards.get(m.GetTopic()); st != nil {
+			st.traffic.out.Add(1)
+			st.traffic.bytesOut.Add(uint64(len(m.Data)))
+		}
+	}
+	if t.publishing != nil && len(rpc.Publish) > 0 {
+		t.publishing.handed++
+	}
+	countControl(&t.controlOut, rpc)
+}
+
+// DropRPC implements pubsub.RawTracer.
+func (t *tracer) DropRPC(*pubsub.RPC, peer.ID) { t.dropped.Add(1) }
+
+// UndeliverableMessage implements pubsub.RawTracer.
+func (t *tracer) UndeliverableMessage(*pubsub.Message) {}
+
+func countControl(t *tally, rpc *pubsub.RPC) {
+	c := rpc.Control
+	if c == nil {
+		return
+	}
+	count(t, "ihave", c.Ihave)
+	count(t, "iwant", c.Iwant)
+	count(t, "idontwant", c.Idontwant)
+	count(t, "graft", c.Graft)
+	count(t, "prune", c.Prune)
+}
+
+func count[M proto.Message](t *tally, name string, msgs []M) {
+	if len(msgs) == 0 {
+		return
+	}
+	n := 0
+	for _, m := range msgs {
+		size := proto.Size(m)
+		n += 1 + varintSize(size) + size
+	}
+	t.add(name, n)
+}
+
+func varintSize(n int) int {
+	size := 1
+	for ; n >= 0x80; n >>= 7 {
+		size++
+	}
+	return size
+}
