@@ -1,0 +1,33 @@
+// Package waku is a node of a Waku network in your program: it joins the shards
+// of communities, sends, receives, and tells how it is.
+//
+//	node, err := waku.New(ctx, waku.WithStaticPeers(fleet))
+//	m, err := node.Join(ctx, waku.Community{Shard: shard, PublicKey: pub}, waku.SignWith(key))
+//	d, err := m.Send(ctx, "/chat/1/lobby/proto", []byte("hello"))
+//	for env, err := range m.Messages(ctx, "/chat/1/lobby/proto") { … }
+//
+// Three names are enough to begin with: [New], [Node.Join] and [Membership].
+// [Node.Health] says what works and why the rest doesn't, [Node.Events] says
+// when it changes.
+//
+// # Life and death
+//
+// New returns a running [Node], or an error and nothing left behind. Its ctx
+// bounds the start alone. Close ends what New started, within five seconds, and
+// waits for it. After it every method fails with an error that is net.ErrClosed.
+//
+// # Protected shards
+//
+// A community signs what is said on its shard with a key that all members hold
+// (57/STATUS-SIMPLE-SCALING). Whoever relays the shard knows the public key and
+// passes on nothing else. Such a shard fails closed: from before the first
+// message, over leaving and joining again, a key that comes late and a change of
+// keys, there is no moment in which an unsigned message gets through. A shard
+// that was protected once stays so for the node's life.
+//
+// # What it won't do
+//
+// It doesn't encrypt payloads and doesn't know users: that is the application's
+// layer. It keeps nothing on disk. It never writes to a global logger or
+// registry, and two nodes in one process don't meet unless they connect.
+package waku

@@ -1,0 +1,99 @@
+package waku
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/status-im/shoal/message"
+	"github.com/status-im/shoal/sharding"
+)
+
+var errNotYet = errors.New("waku: not built yet")
+
+// ErrNoSigningKey is returned by Send on a protected shard that was joined without
+// SignWith.
+var ErrNoSigningKey = errors.New("waku: no key to sign with: join with waku.SignWith(key), or call SetSigner")
+
+// ErrNoKey is returned by Join for a protected shard without any key.
+var ErrNoKey = errors.New("no key is known for this protected shard: give Community.PublicKey, or waku.AwaitKey() if it comes later")
+
+// OptionError names an option that [New] can't follow, or two that contradict each
+// other.
+type OptionError struct {
+	// Options are the names, such as "WithHost".
+	Options []string
+	// Err says what is wrong and what to do.
+	Err error
+}
+
+// Error implements error.
+func (e *OptionError) Error() string { return "" }
+
+// Unwrap returns Err.
+func (e *OptionError) Unwrap() error { return e.Err }
+
+// ConflictError is returned by Join for terms that contradict those on which the
+// shard is carried already.
+type ConflictError struct {
+	Shard sharding.Shard
+	// Asked and Have describe both terms.
+	Asked, Have string
+}
+
+// Error implements error.
+func (e *ConflictError) Error() string {
+	return fmt.Sprintf("waku: shard %s: this Join asks for %s, but the shard is %s", e.Shard, e.Asked, e.Have)
+}
+
+// LossError tells a reader that messages were dropped because it read too slowly.
+type LossError struct {
+	Shard sharding.Shard
+	// Count is the number of messages lost since the last LossError.
+	Count uint64
+}
+
+// Error implements error.
+func (e *LossError) Error() string {
+	return fmt.Sprintf("waku: shard %s: reader too slow, %d messages lost", e.Shard, e.Count)
+}
+
+// ClockError is returned by Send while the network disagrees with the node's
+// clock: others would drop the message as too old, or as from the future.
+type ClockError struct {
+	// Offset is how far the network's time is ahead of the node's.
+	Offset time.Duration
+}
+
+// Error implements error.
+func (e *ClockError) Error() string { return "" }
+
+// PeerError is returned by Connect for a peer that could be reached but not kept.
+type PeerError struct {
+	Peer peer.ID
+	// Reason is a sentence, such as "peer is on cluster 1, ours is 16".
+	Reason string
+	Err    error // the cause, if there is one
+}
+
+// Error implements error.
+func (e *PeerError) Error() string { return fmt.Sprintf("waku: peer %s: %s", e.Peer, e.Reason) }
+
+// Unwrap returns Err.
+func (e *PeerError) Unwrap() error { return e.Err }
+
+// RefusedError is returned by Send for a message that the shard's own rules don't
+// accept: other nodes wouldn't either.
+type RefusedError struct {
+	Shard   sharding.Shard
+	Verdict message.Verdict
+	// Reason names what refused, and why if that is known.
+	Reason string
+}
+
+// Error implements error.
+func (e *RefusedError) Error() string {
+	return fmt.Sprintf("waku: shard %s: message refused (%s): %s", e.Shard, e.Verdict, e.Reason)
+}

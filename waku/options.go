@@ -1,0 +1,101 @@
+package waku
+
+import (
+	"log/slog"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/status-im/shoal/message"
+	"github.com/status-im/shoal/relay"
+	dosguard "github.com/status-im/shoal/rln-free-dos"
+	"github.com/status-im/shoal/sharding"
+)
+
+// Option changes what [New] builds. The order of options doesn't matter; two
+// that contradict each other fail in New.
+type Option func(*config)
+
+type config struct{}
+
+// WithNetwork chooses the network. Default: [Local].
+func WithNetwork(network Network) Option { return func(*config) {} }
+
+// WithListenAddrs sets the multiaddrs listened on: TCP, QUIC (/udp/…/quic-v1) or
+// WebSocket (/tcp/…/ws). Called without addresses the node doesn't listen.
+// Default: ephemeral ports of the loopback address, one for each transport.
+func WithListenAddrs(addrs ...string) Option { return func(*config) {} }
+
+// WithNodeKey sets the node's identity: a secp256k1 private key of 32 bytes. See
+// [GenerateNodeKey] and [ParseNodeKey]. Default: a new one.
+func WithNodeKey(key []byte) Option { return func(*config) {} }
+
+// WithHost runs the node on a host of the caller's, who keeps it: Close leaves it
+// open. Addresses, identity, user agent and connection limits are then the
+// host's. For tests, simulations and programs that have a host already.
+func WithHost(h host.Host) Option { return func(*config) {} }
+
+// WithUserAgent sets the name shown to peers (libp2p identify). Default:
+// "shoal".
+func WithUserAgent(name string) Option { return func(*config) {} }
+
+// WithStaticPeers names peers to stay connected with, as full multiaddrs. They
+// are dialled at the start and again, with growing pauses, whenever they are
+// gone. New doesn't wait for them.
+func WithStaticPeers(addrs ...string) Option { return func(*config) {} }
+
+// WithRelayProfile sets the GossipSub parameters. Default: relay.Classic().
+func WithRelayProfile(p relay.Profile) Option { return func(*config) {} }
+
+// WithMaxConnsPerIP sets how many connections one IP address (IPv6: one /64) may
+// have, and how many peers on it keep full standing in relay meshes. Loopback is
+// exempt. Default: 30.
+func WithMaxConnsPerIP(n int) Option { return func(*config) {} }
+
+// WithMaxMessageSize sets the largest encoded message in bytes, in place of the
+// network's.
+func WithMaxMessageSize(bytes int) Option { return func(*config) {} }
+
+// WithMessageWindow sets how far a signed message's timestamp may be from the
+// clock, either way. Nodes of a network should agree on it. Default: 5 minutes.
+func WithMessageWindow(d time.Duration) Option { return func(*config) {} }
+
+// WithProtectedShard makes the node pass on only what one of keys has signed, on
+// a shard that it carries for others: [Node.Join] then needs no key. May be given
+// for several shards, and again for one of them to add keys.
+func WithProtectedShard(shard sharding.Shard, keys ...*dosguard.PublicKey) Option {
+	return func(*config) {}
+}
+
+// WithValidator plugs in a validator of the application's for one shard. It runs
+// after the built-in ones, on messages of both directions, several at a time. It
+// has two seconds for a message unless [ValidatorTimeout] says otherwise; one
+// that takes longer, or panics, counts as Ignore. One that ignores its context is
+// abandoned, and after 16 abandoned calls not asked again until one of them
+// returns: [Health] names it. May be given several times; all must accept.
+func WithValidator(shard sharding.Shard, v message.Validator, opts ...ValidatorOption) Option {
+	return func(*config) {}
+}
+
+// ValidatorOption changes how [WithValidator] treats a validator.
+type ValidatorOption func(*validatorConfig)
+
+type validatorConfig struct{}
+
+// ValidatorName is how Health and errors call the validator. Default: the name of
+// the function.
+func ValidatorName(name string) ValidatorOption { return func(*validatorConfig) {} }
+
+// ValidatorTimeout is how long the validator may take for one message.
+func ValidatorTimeout(d time.Duration) ValidatorOption { return func(*validatorConfig) {} }
+
+// WithLogger sends what is worth an operator's attention to l. Default: silence.
+func WithLogger(l *slog.Logger) Option { return func(*config) {} }
+
+// WithMetrics registers the node's metrics with r until Close. Default: none.
+func WithMetrics(r prometheus.Registerer) Option { return func(*config) {} }
+
+// WithClock sets the clock that timestamps are taken from and held against.
+// Timers don't follow it. Default: time.Now.
+func WithClock(now func() time.Time) Option { return func(*config) {} }
