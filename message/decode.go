@@ -3,6 +3,7 @@ package message
 import (
 	"errors"
 	"unicode/utf8"
+	"unsafe"
 
 	"google.golang.org/protobuf/encoding/protowire"
 )
@@ -23,6 +24,9 @@ const (
 // forward in good faith.
 const maxGroupDepth = protowire.DefaultRecursionLimit + 1
 
+// truncated is protowire's code for a value that ends too early.
+var _, truncated = protowire.ConsumeVarint(nil)
+
 var (
 	errFieldNumber = errors.New("field number out of range")
 	errGroupDepth  = errors.New("groups nested too deep")
@@ -35,77 +39,100 @@ var (
 // values too large for their field lose their upper bits.
 //
 // Payload, Meta and RateLimitProof alias b, so b must not change while the
-// message is in use; [Message.Clone] cuts the tie. ContentTopic is a copy.
+// message is in use; [Message.Clone] cuts the tie. ContentTopic is a copy, but
+// whoever keeps it keeps b too, unless it is cloned.
 //
 // The error is a [*DecodeError]; whether the message makes sense is for
 // [Message.Validate] to say.
 func Decode(b []byte) (*Message, error) {
-	m := new(Message)
-	if off, err := m.decode(b); err != nil {
+	d := new(decoded)
+	if off, err := d.decode(b); err != nil {
 		return nil, &DecodeError{Offset: off, Err: err}
 	}
-	return m, nil
+	return &d.Message, nil
 }
 
-// decode fills in the zero message m; with an error comes the offset of the
-// field at fault.
-func (m *Message) decode(b []byte) (int, error) {
-	var seen Fields
-	for i := 0; i < len(b); {
-		tag, n := consumeVarint(b[i:])
-		if n < 0 {
-			return i, protowire.ParseError(n)
-		}
-		rest := b[i+n:]
+// decoded is a message with room for its content topic, so that decoding takes
+// one allocation for all topics of the usual length.
+type decoded struct {
+	Message
+	topic [32]byte
+}
 
-		var (
-			field Fields
-			v     uint64
-			s     []byte
-		)
+// decode fills in the zero value d; with an error comes the offset of the field
+// at fault.
+func (d *decoded) decode(in []byte) (int, error) {
+	var (
+		m     = &d.Message
+		seen  Fields
+		topic []byte // made a string once, however often it is repeated
+		b     = in
+	)
+	for len(b) > 0 {
+		off := len(in) - len(b)
+		tag, n := consumeVarint(b)
+		if n < 0 {
+			return off, protowire.ParseError(n)
+		}
+		b = b[n:]
+
+		var field Fields
 		switch tag {
-		case tagPayload, tagContentTopic, tagMeta, tagRateLimitProof:
-			s, n = consumeBytes(rest)
-		case tagVersion, tagTimestamp, tagEphemeral:
-			v, n = consumeVarint(rest)
+		case tagPayload:
+			field = fieldPayload
+			m.Payload, n = consumeBytes(b)
+		case tagContentTopic:
+			field = fieldContentTopic
+			if topic, n = consumeBytes(b); !utf8.Valid(topic) {
+				return off, ErrContentTopicUTF8
+			}
+		case tagMeta:
+			field = FieldMeta
+			m.Meta, n = consumeBytes(b)
+		case tagRateLimitProof:
+			field = FieldRateLimitProof
+			m.RateLimitProof, n = consumeBytes(b)
+		case tagVersion:
+			var v uint64
+			v, n = consumeVarint(b)
+			field, m.Version = FieldVersion, uint32(v)
+		case tagTimestamp:
+			var v uint64
+			v, n = consumeVarint(b)
+			field, m.Timestamp = FieldTimestamp, protowire.DecodeZigZag(v)
+		case tagEphemeral:
+			var v uint64
+			v, n = consumeVarint(b)
+			field, m.Ephemeral = FieldEphemeral, v != 0
 		default:
 			var err error
-			if n, err = skipUnknown(tag, rest); err != nil {
-				return i, err
+			if n, err = skipUnknown(tag, b); err != nil {
+				return off, err
 			}
 			m.wire |= sawUnknown
 		}
 		if n < 0 {
-			return i, protowire.ParseError(n)
-		}
-
-		switch tag {
-		case tagPayload:
-			field, m.Payload = fieldPayload, s
-		case tagContentTopic:
-			if !utf8.Valid(s) {
-				return i, ErrContentTopicUTF8
-			}
-			field, m.ContentTopic = fieldContentTopic, string(s)
-		case tagVersion:
-			field, m.Version = FieldVersion, uint32(v)
-		case tagTimestamp:
-			field, m.Timestamp = FieldTimestamp, protowire.DecodeZigZag(v)
-		case tagMeta:
-			field, m.Meta = FieldMeta, s
-		case tagRateLimitProof:
-			field, m.RateLimitProof = FieldRateLimitProof, s
-		case tagEphemeral:
-			field, m.Ephemeral = FieldEphemeral, v != 0
+			return off, protowire.ParseError(n)
 		}
 		if seen&field != 0 {
 			m.wire |= sawRepeated
 		}
 		seen |= field
-		i = len(b) - len(rest) + n
+		b = b[n:]
 	}
+	d.setTopic(topic)
 	m.Explicit = seen & m.zeroFields()
 	return 0, nil
+}
+
+// setTopic makes ContentTopic a copy of topic.
+func (d *decoded) setTopic(topic []byte) {
+	if len(topic) > len(d.topic) {
+		d.ContentTopic = string(topic)
+		return
+	}
+	// The string shares d.topic, which nothing writes to from here on.
+	d.ContentTopic = unsafe.String(&d.topic[0], copy(d.topic[:], topic))
 }
 
 // zeroFields returns the optional fields that hold their zero value.
@@ -140,11 +167,18 @@ func consumeVarint(b []byte) (uint64, int) {
 // consumeBytes is protowire.ConsumeBytes, but an empty value is nil, and
 // appending to a value never writes into what follows it.
 func consumeBytes(b []byte) ([]byte, int) {
-	v, n := protowire.ConsumeBytes(b)
-	if len(v) == 0 {
+	size, n := consumeVarint(b)
+	if n < 0 {
 		return nil, n
 	}
-	return v[:len(v):len(v)], n
+	if size > uint64(len(b)-n) {
+		return nil, truncated
+	}
+	if size == 0 {
+		return nil, n
+	}
+	end := n + int(size)
+	return b[n:end:end], end
 }
 
 // skipUnknown returns the length of the value after tag.

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"strings"
+	"unsafe"
 )
 
 // Hash is the deterministic hash of a message on a pubsub topic
@@ -28,15 +29,18 @@ func (m *Message) Hash(pubsubTopic string) Hash {
 	var ts [8]byte
 	binary.BigEndian.PutUint64(ts[:], uint64(m.Timestamp))
 	h := sha256.New()
-	h.Write([]byte(pubsubTopic))
+	h.Write(view(pubsubTopic))
 	h.Write(m.Payload)
-	h.Write([]byte(m.ContentTopic))
+	h.Write(view(m.ContentTopic))
 	h.Write(m.Meta)
 	h.Write(ts[:])
 	var sum Hash
 	h.Sum(sum[:0])
 	return sum
 }
+
+// view returns the bytes of s without a copy, to be read only.
+func view(s string) []byte { return unsafe.Slice(unsafe.StringData(s), len(s)) }
 
 // String returns 0x and 64 lower-case hexadecimal digits.
 func (h Hash) String() string { return "0x" + hex.EncodeToString(h[:]) }

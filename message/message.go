@@ -21,7 +21,7 @@
 //	aa 01   21 rate_limit_proof length, bytes                            optional
 //	f8 01   31 ephemeral        varint, 1: nobody stores it              optional
 //
-// "hello" on a Status content topic is 43 bytes, a to the end:
+// "hello" on a Status content topic is 43 bytes:
 //
 //	0a 05 68656c6c6f                                     payload "hello"
 //	12 18 2f77616b752f312f307839633232666635662f7266633236   /waku/1/0x9c22ff5f/rfc26
