@@ -1,0 +1,32 @@
+.DEFAULT_GOAL := help
+.PHONY: help demo test race lint fuzz bench soak proto chat
+
+help: ## Print this list
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: ## Watch a community live on its own shard, and a stranger fail to disturb it
+	@scripts/demo
+
+test: ## Run the tests, as CI does
+	@scripts/test
+
+race: ## Run the tests ten times, shuffled, with the race detector (ROUNDS=10)
+	@scripts/race
+
+lint: ## Check formatting, vet, staticcheck, go.mod and generated code
+	@scripts/lint
+
+fuzz: ## Fuzz every decoder (FUZZTIME=2m each, PKG=./... to narrow)
+	@scripts/fuzz
+
+bench: ## Run the benchmarks (PKG=./... to narrow, COUNT=1)
+	@scripts/bench
+
+soak: ## Run the long resource tests: CPU, latency and memory under attack
+	@scripts/soak
+
+proto: ## Generate internal/pb anew
+	@scripts/proto
+
+chat: ## Build bin/chat and bin/servicenode
+	@scripts/programs chat servicenode
