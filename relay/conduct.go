@@ -14,9 +14,11 @@ import (
 // come from a peer that got the message by itself. A message that we called off
 // at a peer which never sends IDONTWANT proves nothing and isn't counted; nor is
 // silence where nothing was said, or where nobody could take the peer's place.
+// While a link has shown nothing but was always called off, every fourth message
+// is not called off, so that an honest peer gets its chance.
 const (
 	// enoughToJudge is how many messages a link must have seen.
-	enoughToJudge = 50
+	enoughToJudge = 40
 	// judgeAfter is how long a link must have stood.
 	judgeAfter = 20 * time.Second
 	// silentShare is the share of messages below which a link counts as silent.
@@ -25,9 +27,13 @@ const (
 	// shows something.
 	silentFor = 10 * time.Minute
 	// conductWindow is the number of messages after which the past counts half.
-	conductWindow = 200
+	conductWindow = 400
 	// capableFor is how long having sent an IDONTWANT proves the ability.
 	capableFor = 10 * time.Minute
+	// suspectAfter is how many called-off messages without a sign make a suspect.
+	suspectAfter = 20
+	// probeEvery is the share of messages that suspects are tried with.
+	probeEvery = 4
 )
 
 // conduct is the part of a peer's state that tells useful from silent.
@@ -42,11 +48,16 @@ type conduct struct {
 type mesh struct {
 	links  map[peer.ID]*link
 	recent ring // messages at or past the gate
+	// probes are messages not called off because of suspects.
+	probes   ring
+	suspects bool
+	arrivals int
 }
 
 type link struct {
 	since           time.Time
 	expected, shown float64
+	calledOff       float64 // messages that prove nothing
 }
 
 // ring remembers a few message keys.
@@ -151,7 +162,8 @@ func (b *peerBook) accepted(from peer.ID, topic string, key uint64, size int) {
 	bringer.unproven.give(1)
 	bringer.showed(now)
 	m := b.meshOf(topic)
-	calledOff := size >= b.relay.profile.IDontWantSize
+	calledOff := size >= b.relay.profile.IDontWantSize && !m.probes.has(key)
+	m.suspects = false
 	for p, l := range m.links {
 		ps := b.state(p)
 		switch {
@@ -164,9 +176,14 @@ func (b *peerBook) accepted(from peer.ID, topic string, key uint64, size int) {
 			ps.showed(now)
 		case !calledOff || now.Sub(ps.dontWantAt) < capableFor && !ps.dontWantAt.IsZero():
 			l.expected++
+		default:
+			l.calledOff++
 		}
-		if l.expected >= conductWindow {
-			l.expected, l.shown = l.expected/2, l.shown/2
+		if l.expected+l.calledOff >= conductWindow {
+			l.expected, l.shown, l.calledOff = l.expected/2, l.shown/2, l.calledOff/2
+		}
+		if l.calledOff >= suspectAfter && l.shown < silentShare*(l.expected+l.calledOff) {
+			m.suspects = true
 		}
 		if b.silent(topic, m, l, now) {
 			ps.silentUntil = now.Add(silentFor)
@@ -174,10 +191,35 @@ func (b *peerBook) accepted(from peer.ID, topic string, key uint64, size int) {
 	}
 }
 
+func (b *peerBook) lenient() bool { return b.relay.lenient || b.relay.profile.KeepSilent }
+
+// probe decides, before a message is called off, that it shan't be.
+func (b *peerBook) probe(topic, id string) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	m, ok := b.meshes[topic]
+	if !ok || !m.suspects || b.lenient() {
+		return false
+	}
+	if m.arrivals++; m.arrivals%probeEvery != 0 {
+		return false
+	}
+	m.probes.add(messageKey(id))
+	return true
+}
+
+// suspicious is a quick look whether probe is worth a message's id.
+func (b *peerBook) suspicious(topic string) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	m, ok := b.meshes[topic]
+	return ok && m.suspects
+}
+
 // silent tells whether a link has had its chance and brought nothing, and
 // whether somebody could take its place.
 func (b *peerBook) silent(topic string, m *mesh, l *link, now time.Time) bool {
-	return l.expected >= enoughToJudge &&
+	return !b.lenient() && l.expected >= enoughToJudge &&
 		l.shown < silentShare*l.expected &&
 		now.Sub(l.since) >= judgeAfter &&
 		len(m.links) >= b.relay.profile.DLow &&

@@ -25,7 +25,7 @@ func (r *Relay) gate(ctx context.Context, from peer.ID, msg *pubsub.Message) pub
 		return pubsub.ValidationAccept
 	}
 	m, err := message.Decode(msg.Data)
-	if err != nil {
+	if err != nil { // the inspector was there before
 		return pubsub.ValidationReject
 	}
 	in := &message.Received{PubsubTopic: st.topic, Message: m, From: string(from), At: r.cfg.Now()}
@@ -37,7 +37,7 @@ func (r *Relay) gate(ctx context.Context, from peer.ID, msg *pubsub.Message) pub
 	case message.Reject:
 		st.traffic.rejected.Add(1)
 		r.peers.refused(st.topic, messageKey(msg.ID))
-		r.fault(from, "invalid messages")
+		r.fault(from, "invalid messages", true)
 		return pubsub.ValidationReject
 	default:
 		st.traffic.ignored.Add(1)

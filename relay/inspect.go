@@ -31,6 +31,7 @@ func (r *Relay) inspect(from peer.ID, rpc *pubsub.RPC) error {
 		r.faultControl(from)
 		return errDropped
 	}
+	r.probing.Store(false)
 	kept := rpc.Publish[:0]
 	for _, pm := range rpc.Publish {
 		st := r.shards.get(pm.GetTopic())
@@ -47,10 +48,13 @@ func (r *Relay) inspect(from peer.ID, rpc *pubsub.RPC) error {
 			r.refused.add(reason, 1)
 			pm.From = []byte(refusedSource)
 			if verdict == message.Reject {
-				r.fault(from, reason)
+				r.fault(from, reason, false)
 			} else {
 				r.peers.turnDown(messageKey(messageID(pm)))
 			}
+		} else if len(pm.Data) >= r.profile.IDontWantSize && r.peers.suspicious(st.topic) &&
+			r.peers.probe(st.topic, messageID(pm)) {
+			r.probing.Store(true)
 		}
 		kept = append(kept, pm)
 	}

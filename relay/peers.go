@@ -54,8 +54,8 @@ type peerState struct {
 	goneAt    time.Time
 	addr      string
 
-	faults   float64
-	faultsAt time.Time
+	faults   decaying // all that is held against it
+	unscored decaying // the part that the router's P4 doesn't know
 	cutUntil time.Time
 
 	unproven bucket
@@ -94,13 +94,20 @@ func newPeerBook(r *Relay) *peerBook {
 }
 
 // notifiee drops what is known of a peer that disconnected without ever having
-// had a stream from us.
+// had a stream from us, and sends away those that were cut.
 func (b *peerBook) notifiee() network.Notifiee {
-	return &network.NotifyBundle{DisconnectedF: func(n network.Network, c network.Conn) {
-		if p := c.RemotePeer(); n.Connectedness(p) != network.Connected {
-			b.disconnected(p)
-		}
-	}}
+	return &network.NotifyBundle{
+		ConnectedF: func(_ network.Network, c network.Conn) {
+			if p := c.RemotePeer(); b.isCut(p) {
+				b.relay.disconnect(p)
+			}
+		},
+		DisconnectedF: func(n network.Network, c network.Conn) {
+			if p := c.RemotePeer(); n.Connectedness(p) != network.Connected {
+				b.disconnected(p)
+			}
+		},
+	}
 }
 
 func (b *peerBook) now() time.Time { return b.relay.cfg.Now() }
@@ -126,7 +133,7 @@ func (b *peerBook) forget() {
 	for p, ps := range b.peers {
 		switch {
 		case ps.connected:
-		case now.After(ps.cutUntil) && ps.faultCount(now) < 1:
+		case now.After(ps.cutUntil) && ps.faults.count(now) < 1:
 			delete(b.peers, p)
 		case oldest == "" || ps.goneAt.Before(b.peers[oldest].goneAt):
 			oldest = p
@@ -165,7 +172,7 @@ func (b *peerBook) disconnected(p peer.ID) {
 	ps.topics = nil
 	ps.connected = false
 	ps.goneAt = b.now()
-	if ps.faultCount(ps.goneAt) < 1 && ps.goneAt.After(ps.cutUntil) && ps.goneAt.After(ps.silentUntil) {
+	if ps.faults.count(ps.goneAt) < 1 && ps.goneAt.After(ps.cutUntil) && ps.goneAt.After(ps.silentUntil) {
 		delete(b.peers, p)
 	}
 }
@@ -275,22 +282,35 @@ func (b *peerBook) dontAskAgain(c *pb.ControlMessage) {
 	}
 }
 
-func (ps *peerState) faultCount(now time.Time) float64 {
-	if ps.faults == 0 {
-		return 0
-	}
-	return ps.faults * math.Exp2(-now.Sub(ps.faultsAt).Seconds()/faultHalfLife.Seconds())
+// decaying is a count that halves in each faultHalfLife.
+type decaying struct {
+	n  float64
+	at time.Time
 }
 
-// addFaults returns whether the peer has to go.
-func (b *peerBook) addFaults(p peer.ID, n float64) bool {
+func (d *decaying) count(now time.Time) float64 {
+	if d.n == 0 {
+		return 0
+	}
+	return d.n * math.Exp2(-now.Sub(d.at).Seconds()/faultHalfLife.Seconds())
+}
+
+func (d *decaying) add(n float64, now time.Time) {
+	d.n, d.at = d.count(now)+n, now
+}
+
+// addFaults returns whether the peer has to go. scored faults are in the
+// router's own score already.
+func (b *peerBook) addFaults(p peer.ID, n float64, scored bool) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	now := b.now()
 	ps := b.state(p)
-	ps.faults = ps.faultCount(now) + n
-	ps.faultsAt = now
-	return ps.faults >= cutAfter && now.After(ps.cutUntil)
+	ps.faults.add(n, now)
+	if !scored {
+		ps.unscored.add(n, now)
+	}
+	return ps.faults.n >= cutAfter && now.After(ps.cutUntil)
 }
 
 // cut marks p as cut, once.

@@ -34,6 +34,9 @@ type Profile struct {
 	// IDontWantSize is the size in bytes from which a message is called off
 	// at the other mesh peers as soon as it arrived.
 	IDontWantSize int
+	// KeepSilent leaves peers in the mesh that never bring a message. It is for
+	// nodes that are there to serve others.
+	KeepSilent bool
 }
 
 // Classic is what go-waku and nwaku nodes run with: D 6 (4–8), flood publish.
@@ -50,13 +53,15 @@ func Classic() Profile {
 }
 
 // Fleet is for infrastructure nodes, which take a larger share of the mesh than
-// members do: degree d (at least 6), between two thirds and four thirds of it.
+// members do: degree d (at least 6), between two thirds and four thirds
+// of it. It keeps silent peers: members behind it have nothing new to bring.
 func Fleet(d int) Profile {
 	p := Classic()
 	p.Name = fmt.Sprintf("fleet-%d", d)
 	p.D, p.DLow, p.DHigh = d, d*2/3, d+(d+2)/3
 	p.DScore = d * 2 / 3
 	p.DOut = min(d/2-1, d/4)
+	p.KeepSilent = true
 	return p
 }
 

@@ -106,6 +106,8 @@ type Relay struct {
 	notifiee network.Notifiee
 	traffic
 
+	// probing is set while the messages of one RPC are not to be called off.
+	probing atomic.Bool
 	// publishing is touched on the router's event loop only.
 	publishing *batch
 
@@ -115,7 +117,8 @@ type Relay struct {
 	judging    inflight
 	cutters    sync.WaitGroup
 
-	uncut bool // tests: measure what cutting saves
+	// Defences that tests switch off, to see what they are worth.
+	uncut, lenient bool
 }
 
 // New starts relaying on h. It joins no shard and dials nobody. The host stays
@@ -168,7 +171,7 @@ func New(h host.Host, cfg Config) (*Relay, error) {
 
 func (r *Relay) options() []pubsub.Option {
 	return []pubsub.Option{
-		pubsub.WithGossipSubProtocols([]protocol.ID{ID}, features),
+		pubsub.WithGossipSubProtocols([]protocol.ID{ID}, r.features),
 		pubsub.WithGossipSubParams(r.profile.params()),
 		pubsub.WithFloodPublish(r.profile.FloodPublish),
 		pubsub.WithNoAuthor(),
@@ -193,11 +196,13 @@ func (r *Relay) options() []pubsub.Option {
 }
 
 // features says what peers on our protocol id understand. Those that don't know
-// IDONTWANT skip the control field.
-func features(f pubsub.GossipSubFeature, id protocol.ID) bool {
+// IDONTWANT skip the control field. The router asks before each IDONTWANT.
+func (r *Relay) features(f pubsub.GossipSubFeature, id protocol.ID) bool {
 	switch f {
-	case pubsub.GossipSubFeatureMesh, pubsub.GossipSubFeaturePX, pubsub.GossipSubFeatureIdontwant:
+	case pubsub.GossipSubFeatureMesh, pubsub.GossipSubFeaturePX:
 		return id == ID
+	case pubsub.GossipSubFeatureIdontwant:
+		return id == ID && !r.probing.Load()
 	default:
 		return false
 	}

@@ -81,7 +81,7 @@ func (r *Relay) appScore(p peer.ID) float64 {
 	}
 	now := b.now()
 	score := 0.0
-	if n := ps.faultCount(now); n >= 0.1 {
+	if n := ps.unscored.count(now); n >= 0.1 {
 		score += invalidWeight * n * n
 	}
 	if b.crowded(p, ps) {
@@ -131,14 +131,15 @@ func (b *peerBook) hasStanding(p peer.ID, ps *peerState, now time.Time) bool {
 func (r *Relay) Score(p peer.ID) float64 { return r.appScore(p) }
 
 // fault holds a message against a peer that go-waku and nwaku would refuse too.
-func (r *Relay) fault(p peer.ID, reason string) {
-	if r.peers.addFaults(p, 1) {
+// scored tells that the router's P4 counts it as well.
+func (r *Relay) fault(p peer.ID, reason string, scored bool) {
+	if r.peers.addFaults(p, 1, scored) {
 		r.cut(p, reason)
 	}
 }
 
 func (r *Relay) faultControl(p peer.ID) {
-	if r.peers.addFaults(p, controlFaults) {
+	if r.peers.addFaults(p, controlFaults, false) {
 		r.cut(p, "control messages beyond any use")
 	}
 }

@@ -1,0 +1,177 @@
+package relay_test
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	pubsub "github.com/libp2p/go-libp2p-pubsub"
+	pb "github.com/libp2p/go-libp2p-pubsub/pb"
+	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/protocol"
+	"github.com/stretchr/testify/require"
+
+	"github.com/status-im/shoal/internal/p2ptest"
+	"github.com/status-im/shoal/relay"
+)
+
+// plainRouter joins the shard with the library alone. Silent ones take part in
+// the mesh, forward nothing and say nothing about messages. Others behave as
+// go-waku does: they don't send IDONTWANT.
+func plainRouter(t testing.TB, h host.Host, silent bool) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	t.Cleanup(cancel)
+	ps, err := pubsub.NewGossipSub(ctx, h,
+		pubsub.WithGossipSubProtocols([]protocol.ID{relay.ID}, func(f pubsub.GossipSubFeature, id protocol.ID) bool {
+			return id == relay.ID && (f == pubsub.GossipSubFeatureMesh || f == pubsub.GossipSubFeaturePX)
+		}),
+		pubsub.WithMessageIdFn(func(m *pb.Message) string { d := sha256.Sum256(m.Data); return string(d[:]) }),
+		pubsub.WithNoAuthor(),
+		pubsub.WithMessageSignaturePolicy(pubsub.StrictNoSign),
+		pubsub.WithDefaultValidator(func(context.Context, peer.ID, *pubsub.Message) pubsub.ValidationResult {
+			if silent {
+				return pubsub.ValidationIgnore
+			}
+			return pubsub.ValidationAccept
+		}))
+	require.NoError(t, err)
+	handle, err := ps.Join(shard.PubsubTopic())
+	require.NoError(t, err)
+	_, err = handle.Relay()
+	require.NoError(t, err)
+}
+
+// silentShare lets a victim stand between honest and silent peers, in equal
+// numbers, on a busy shard, and returns the silent ones' part of its mesh.
+func silentShare(t *testing.T, payload string, lenient bool) float64 {
+	const n = 10
+	net := p2ptest.New(t, p2ptest.Config{Latency: 20 * time.Millisecond})
+	victim := net.Host(p2ptest.HostConfig{})
+	silent, honest := net.Hosts(n), net.Hosts(n)
+	r := newRelay(t, victim, relay.Config{})
+	r.SetLenient(lenient)
+	subscribe(t, r, shard)
+	bad := map[peer.ID]bool{}
+	for _, h := range silent {
+		plainRouter(t, h, true)
+		bad[h.ID()] = true
+		p2ptest.Connect(t, h, victim)
+	}
+	settle() // they were first and fill the mesh
+	rs := relays(t, honest, relay.Config{})
+	for i, r := range rs {
+		subscribe(t, r, shard)
+		p2ptest.Connect(t, honest[i], victim)
+	}
+	p2ptest.Degree(t, honest, 4)
+	settle()
+	var sum, samples float64
+	for i := range 150 * 5 {
+		publish(t, rs[i%n], shard, newMessage(fmt.Sprint(i, payload)))
+		time.Sleep(200 * time.Millisecond)
+		if i >= 100*5 && i%5 == 0 {
+			mesh := r.Mesh(shard)
+			for _, p := range mesh {
+				if bad[p] {
+					sum += 1 / float64(len(mesh))
+				}
+			}
+			samples++
+		}
+	}
+	t.Logf("silent share of the mesh: %.3f", sum/samples)
+	return sum / samples
+}
+
+func TestSilentPeersLoseTheirSlots(t *testing.T) {
+	for name, payload := range map[string]string{"small": "x", "called off": strings.Repeat("x", 2000)} {
+		t.Run(name, func(t *testing.T) {
+			p2ptest.Bubble(t, func(t *testing.T) {
+				require.LessOrEqual(t, silentShare(t, payload, false), 0.2)
+			})
+			p2ptest.Bubble(t, func(t *testing.T) {
+				require.Greater(t, silentShare(t, payload, true), 0.3, "without judging them")
+			})
+		})
+	}
+}
+
+// Everything above the size of IDONTWANT is called off at all peers at once;
+// what is proven there is less, and honest peers must not pay for it.
+func TestHonestPeersSilencedByUsStay(t *testing.T) {
+	for name, plain := range map[string]bool{"our own kind": false, "without IDONTWANT": true} {
+		t.Run(name, func(t *testing.T) {
+			p2ptest.Bubble(t, func(t *testing.T) {
+				near := p2ptest.New(t, p2ptest.Config{Latency: 50 * time.Millisecond})
+				hosts := near.Hosts(14)
+				rs := relays(t, hosts[:10], relay.Config{})
+				first := newRelay(t, hosts[10], relay.Config{})
+				subscribe(t, first, shard)
+				for _, r := range rs {
+					subscribe(t, r, shard)
+				}
+				for _, h := range hosts[11:] { // late hearers: they hang on the first alone
+					if plain {
+						plainRouter(t, h, false)
+					} else {
+						subscribe(t, newRelay(t, h, relay.Config{}), shard)
+					}
+					p2ptest.Connect(t, h, hosts[10])
+					p2ptest.Connect(t, h, hosts[0])
+				}
+				for _, h := range hosts[:10] {
+					p2ptest.Connect(t, h, hosts[10])
+				}
+				p2ptest.Degree(t, hosts[:10], 4)
+				settle()
+				for i := range 600 {
+					publish(t, rs[i%10], shard, newMessage(fmt.Sprint(i, strings.Repeat("x", 2000))))
+					time.Sleep(100 * time.Millisecond)
+					for _, h := range hosts[11:] {
+						require.GreaterOrEqual(t, first.Score(h.ID()), 0.0, "message %d", i)
+					}
+				}
+			})
+		})
+	}
+}
+
+func TestQuietShardPunishesNobody(t *testing.T) {
+	p2ptest.Bubble(t, func(t *testing.T) {
+		hosts := p2ptest.Hosts(t, 10)
+		prunes := 0
+		warm := false
+		rs := relays(t, hosts[1:], relay.Config{})
+		meshSize := 0
+		rs = append(rs, newRelay(t, hosts[0], relay.Config{OnEvent: func(e relay.Event) {
+			if e.Kind != relay.MeshChanged {
+				return
+			}
+			if warm && e.Count < meshSize {
+				prunes++
+			}
+			meshSize = e.Count
+		}}))
+		for _, r := range rs {
+			subscribe(t, r, shard)
+		}
+		p2ptest.Full(t, hosts)
+		time.Sleep(2 * time.Minute)
+		warm = true
+		for i := range 60 * hours {
+			publish(t, rs[i%len(rs)], shard, newMessage(fmt.Sprint(i)))
+			time.Sleep(time.Minute)
+			for _, r := range rs {
+				for _, h := range hosts {
+					require.GreaterOrEqual(t, r.Score(h.ID()), 0.0)
+				}
+			}
+		}
+		require.Zero(t, prunes)
+	})
+}

@@ -1,0 +1,5 @@
+//go:build soak
+
+package relay_test
+
+const hours = 24
