@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -44,6 +45,14 @@ func plainRouter(t testing.TB, h host.Host, silent bool) {
 	require.NoError(t, err)
 	_, err = handle.Relay()
 	require.NoError(t, err)
+}
+
+// simulation marks tests of minutes in virtual time. With -short, which goes
+// with -race, they are left out.
+func simulation(t *testing.T) {
+	if testing.Short() {
+		t.Skip("a simulation: run without -short")
+	}
 }
 
 // silentShare lets a victim stand between honest and silent peers, in equal
@@ -89,6 +98,7 @@ func silentShare(t *testing.T, payload string, lenient bool) float64 {
 }
 
 func TestSilentPeersLoseTheirSlots(t *testing.T) {
+	simulation(t)
 	for name, payload := range map[string]string{"small": "x", "called off": strings.Repeat("x", 2000)} {
 		t.Run(name, func(t *testing.T) {
 			p2ptest.Bubble(t, func(t *testing.T) {
@@ -104,6 +114,7 @@ func TestSilentPeersLoseTheirSlots(t *testing.T) {
 // Everything above the size of IDONTWANT is called off at all peers at once;
 // what is proven there is less, and honest peers must not pay for it.
 func TestHonestPeersSilencedByUsStay(t *testing.T) {
+	simulation(t)
 	for name, plain := range map[string]bool{"our own kind": false, "without IDONTWANT": true} {
 		t.Run(name, func(t *testing.T) {
 			p2ptest.Bubble(t, func(t *testing.T) {
@@ -142,17 +153,17 @@ func TestHonestPeersSilencedByUsStay(t *testing.T) {
 }
 
 func TestQuietShardPunishesNobody(t *testing.T) {
+	simulation(t)
 	p2ptest.Bubble(t, func(t *testing.T) {
 		hosts := p2ptest.Hosts(t, 10)
-		prunes := 0
-		warm := false
+		var prunes, meshSize int
+		var warm atomic.Bool
 		rs := relays(t, hosts[1:], relay.Config{})
-		meshSize := 0
 		rs = append(rs, newRelay(t, hosts[0], relay.Config{OnEvent: func(e relay.Event) {
 			if e.Kind != relay.MeshChanged {
 				return
 			}
-			if warm && e.Count < meshSize {
+			if warm.Load() && e.Count < meshSize {
 				prunes++
 			}
 			meshSize = e.Count
@@ -162,7 +173,7 @@ func TestQuietShardPunishesNobody(t *testing.T) {
 		}
 		p2ptest.Full(t, hosts)
 		time.Sleep(2 * time.Minute)
-		warm = true
+		warm.Store(true)
 		for i := range 60 * hours {
 			publish(t, rs[i%len(rs)], shard, newMessage(fmt.Sprint(i)))
 			time.Sleep(time.Minute)
@@ -172,6 +183,6 @@ func TestQuietShardPunishesNobody(t *testing.T) {
 				}
 			}
 		}
-		require.Zero(t, prunes)
+		require.Zero(t, prunes, "mesh links lost")
 	})
 }
