@@ -27,19 +27,25 @@ func (s Shard) Valid() error {
 	return nil
 }
 
+// maxPair is the length of 65535/1023, with room for an index that isn't valid.
+const maxPair = 5 + 1 + 5
+
 // PubsubTopic returns the gossipsub topic, /waku/2/rs/<cluster>/<index>.
 func (s Shard) PubsubTopic() string {
-	return string(s.appendTo(append(make([]byte, 0, len(topicPrefix)+11), topicPrefix...)))
+	b := make([]byte, 0, len(topicPrefix)+maxPair)
+	return string(s.appendIndex(s.appendCluster(append(b, topicPrefix...))))
 }
 
 // String returns <cluster>/<index>, such as 16/128. [ParseShard] reads it.
 func (s Shard) String() string {
-	return string(s.appendTo(make([]byte, 0, 11)))
+	return string(s.appendIndex(s.appendCluster(make([]byte, 0, maxPair))))
 }
 
-func (s Shard) appendTo(b []byte) []byte {
-	b = strconv.AppendUint(b, uint64(s.Cluster), 10)
-	b = append(b, '/')
+func (s Shard) appendCluster(b []byte) []byte {
+	return append(strconv.AppendUint(b, uint64(s.Cluster), 10), '/')
+}
+
+func (s Shard) appendIndex(b []byte) []byte {
 	return strconv.AppendUint(b, uint64(s.Index), 10)
 }
 
