@@ -156,7 +156,8 @@ func TestQuietShardPunishesNobody(t *testing.T) {
 	simulation(t)
 	p2ptest.Bubble(t, func(t *testing.T) {
 		hosts := p2ptest.Hosts(t, 10)
-		var prunes, meshSize int
+		var prunes atomic.Int64
+		meshSize := 0
 		var warm atomic.Bool
 		rs := relays(t, hosts[1:], relay.Config{})
 		rs = append(rs, newRelay(t, hosts[0], relay.Config{OnEvent: func(e relay.Event) {
@@ -164,7 +165,7 @@ func TestQuietShardPunishesNobody(t *testing.T) {
 				return
 			}
 			if warm.Load() && e.Count < meshSize {
-				prunes++
+				prunes.Add(1)
 			}
 			meshSize = e.Count
 		}}))
@@ -183,6 +184,6 @@ func TestQuietShardPunishesNobody(t *testing.T) {
 				}
 			}
 		}
-		require.Zero(t, prunes, "mesh links lost")
+		require.Zero(t, prunes.Load(), "mesh links lost")
 	})
 }
