@@ -7,17 +7,27 @@ import (
 
 // What [Message.Validate] finds.
 var (
-	ErrEmptyPayload      = errors.New("message: payload is empty")
+	// ErrEmptyPayload says that there is no payload.
+	ErrEmptyPayload = errors.New("message: payload is empty")
+	// ErrEmptyContentTopic says that there is no content topic.
 	ErrEmptyContentTopic = errors.New("message: content topic is empty")
-	ErrContentTopicUTF8  = errors.New("message: content topic is not UTF-8")
-	ErrMetaTooLong       = errors.New("message: meta is longer than 64 bytes")
+	// ErrContentTopicUTF8 says that the content topic isn't UTF-8, which no
+	// protobuf library would read. Decode finds it as well.
+	ErrContentTopicUTF8 = errors.New("message: content topic is not UTF-8")
+	// ErrMetaTooLong says that meta exceeds [MaxMetaLen].
+	ErrMetaTooLong = errors.New("message: meta is longer than 64 bytes")
 )
 
 // What [Message.Strict] finds.
 var (
-	ErrUnknownField   = errors.New("message: unknown field on the wire")
-	ErrRepeatedField  = errors.New("message: field repeated on the wire")
-	ErrVersion        = errors.New("message: version above 1")
+	// ErrUnknownField says that a field was on the wire that a message doesn't
+	// have, or that has another wire type.
+	ErrUnknownField = errors.New("message: unknown field on the wire")
+	// ErrRepeatedField says that a field was on the wire more than once.
+	ErrRepeatedField = errors.New("message: field repeated on the wire")
+	// ErrVersion says that the version is above 1.
+	ErrVersion = errors.New("message: version above 1")
+	// ErrRateLimitProof says that there is a rate limit proof.
 	ErrRateLimitProof = errors.New("message: rate limit proof where none is used")
 )
 

@@ -73,11 +73,11 @@ type Fields uint8
 
 // The optional fields of a message.
 const (
-	FieldVersion Fields = 1 << iota
-	FieldTimestamp
-	FieldMeta
-	FieldRateLimitProof
-	FieldEphemeral
+	FieldVersion        Fields = 1 << iota // version = 3
+	FieldTimestamp                         // timestamp = 10
+	FieldMeta                              // meta = 11
+	FieldRateLimitProof                    // rate_limit_proof = 21
+	FieldEphemeral                         // ephemeral = 31
 
 	// The plain fields, for Decode to see them repeated.
 	fieldPayload

@@ -46,7 +46,9 @@ func (e *TopicError) Unwrap() error { return e.Kind }
 
 // IndexError says that a shard's index is above [MaxIndex]. It is [ErrShard] by
 // errors.Is.
-type IndexError struct{ Index int }
+type IndexError struct {
+	Index int // what was refused
+}
 
 // Error implements error.
 func (e *IndexError) Error() string {

@@ -24,9 +24,9 @@ const (
 // The shards that [StatusCluster] keeps for one community, Status CC
 // (57/STATUS-SIMPLE-SCALING).
 const (
-	StatusCCShard        = 16
-	StatusCCControlShard = 896
-	StatusCCMediaShard   = 897
+	StatusCCShard        = 16  // its messages
+	StatusCCControlShard = 896 // its control messages
+	StatusCCMediaShard   = 897 // its media
 )
 
 // StatusFleet returns the shards that Status's fleet serves.
