@@ -1,0 +1,5 @@
+//go:build !race
+
+package dosguard
+
+const slow = 1
