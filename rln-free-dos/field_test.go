@@ -64,6 +64,7 @@ func checkFieldOps(t *testing.T, x, y element) {
 }
 
 func TestFieldAgreesWithBigIntegers(t *testing.T) {
+	t.Parallel()
 	edges := edgeElements()
 	rnd := rand.New(rand.NewPCG(1, 2))
 	for i, x := range edges {

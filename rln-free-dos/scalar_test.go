@@ -64,6 +64,7 @@ func checkScalarOps(t *testing.T, x, y scalar) {
 }
 
 func TestScalarAgreesWithBigIntegers(t *testing.T) {
+	t.Parallel()
 	edges := edgeScalars()
 	rnd := rand.New(rand.NewPCG(3, 4))
 	for _, x := range edges {

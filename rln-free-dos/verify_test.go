@@ -96,6 +96,7 @@ func construct(key *secp256k1.PublicKey, u1, u2, r scalar) (digest [32]byte, sig
 }
 
 func TestVerifyAgreesOnRandomSignatures(t *testing.T) {
+	t.Parallel()
 	rnd := rand.New(rand.NewPCG(5, 6))
 	keys := fixedKeys()
 	for i := range 300 / slow {
@@ -116,6 +117,7 @@ func TestVerifyAgreesOnRandomSignatures(t *testing.T) {
 // Every way in which two points to be added can be equal or opposite, as far as
 // somebody who knows the key's discrete logarithm can construct it.
 func TestVerifyExceptionalSums(t *testing.T) {
+	t.Parallel()
 	one := scalar{1}
 	multiples := []scalar{one, {2}, {3}, {1 << combSpacing}, halfOrder, combOffset}
 	for i, key := range fixedKeys() {
@@ -138,8 +140,24 @@ func TestVerifyExceptionalSums(t *testing.T) {
 	}
 }
 
-// comb by comb: every entry of both tables, alone and in sums, against decred.
+// The fast sum can't do these, and says so; without the slow path valid
+// signatures would be refused.
+func TestVerifyExceptionalSumsAreNoticed(t *testing.T) {
+	g := generatorComb()
+	u := scalarFromBig(new(big.Int).SetBytes([]byte("any number at all, of 32 bytes..")))
+	var minus scalar
+	minus.neg(&u)
+	sum := mulAddCombs(g, &u, g, &u)
+	assert.True(t, sum.zz.isZero(), "P + P")
+	sum = mulAddCombs(g, &u, g, &minus)
+	assert.True(t, sum.zz.isZero(), "P - P")
+	sum = mulAddCombs(g, &u, fixedKeys()[16].comb(), &minus)
+	assert.False(t, sum.zz.isZero())
+}
+
+// Sparse, dense and regular scalars on either side of the sum.
 func TestCombMultiplies(t *testing.T) {
+	t.Parallel()
 	key := fixedKeys()[16] // the ordinary one
 	for i, u := range edgeScalars() {
 		if i%(5*slow) != 0 {
