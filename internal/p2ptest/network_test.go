@@ -107,9 +107,9 @@ func TestBackPressure(t *testing.T) {
 		defer s.Reset()
 		defer close(release)
 		require.NoError(t, s.SetWriteDeadline(time.Now().Add(time.Minute)))
-		n, err := s.Write(make([]byte, 64<<20))
+		n, err := s.Write(make([]byte, 4<<20))
 		require.Error(t, err)
-		require.Less(t, n, 32<<20, "the writer was stopped by what the reader left unread")
+		require.Less(t, n, 2<<20, "the writer was stopped by what the reader left unread")
 	})
 }
 
@@ -238,4 +238,19 @@ func TestLogs(t *testing.T) {
 	require.Equal(t, []string{"level=DEBUG msg=one peer=a n=1", "level=WARN msg=two peer=a err=bad"}, logs.Lines())
 	require.Equal(t, 2, logs.Count("peer=a"))
 	require.Equal(t, 1, logs.Count("level=WARN"))
+}
+
+func TestGoroutines(t *testing.T) {
+	p2ptest.Bubble(t, func(t *testing.T) {
+		before := p2ptest.Goroutines()
+		stop := make(chan struct{})
+		for range 1000 {
+			go func() { <-stop }()
+		}
+		synctest.Wait()
+		require.Equal(t, before+1000, p2ptest.Goroutines())
+		close(stop)
+		synctest.Wait()
+		require.Equal(t, before, p2ptest.Goroutines())
+	})
 }

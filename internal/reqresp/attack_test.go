@@ -1,0 +1,252 @@
+package reqresp_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"io"
+	"math"
+	"net"
+	"runtime"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	rcmgr "github.com/libp2p/go-libp2p/p2p/host/resource-manager"
+	"github.com/stretchr/testify/require"
+
+	"github.com/status-im/shoal/internal/p2ptest"
+	"github.com/status-im/shoal/internal/reqresp"
+	"github.com/status-im/shoal/internal/wire"
+)
+
+// open opens n streams to the server whose handlers are running.
+func open(t *testing.T, from, to host.Host, n int) []network.Stream {
+	streams := make([]network.Stream, n)
+	for i := range streams {
+		s, err := p2ptest.OpenStream(t.Context(), from, to.ID(), id)
+		require.NoError(t, err)
+		streams[i] = s
+	}
+	return streams
+}
+
+// closedBy returns when the server has ended all streams.
+func closedBy(streams []network.Stream) {
+	for _, s := range streams {
+		io.Copy(io.Discard, s)
+		s.Reset()
+	}
+}
+
+// ended tells whether the server has already reset s.
+func ended(s network.Stream) bool {
+	synctest.Wait()
+	s.SetReadDeadline(time.Now().Add(time.Nanosecond))
+	defer s.SetReadDeadline(time.Time{})
+	_, err := s.Read(make([]byte, 1))
+	var timeout net.Error
+	return !errors.As(err, &timeout) || !timeout.Timeout()
+}
+
+func TestSilentAndSlowSenders(t *testing.T) {
+	pair(t, func(t *testing.T, attacker, server host.Host) {
+		const silent, slow = 100, 100
+		var f failures
+		cfg := limits
+		cfg.OnFailure = f.add
+		cfg.PerPeer, cfg.Concurrency = silent+slow, silent+slow
+		s := reqresp.Serve(server, id, cfg, reverse)
+		defer s.Close()
+		synctest.Wait()
+		before := p2ptest.Goroutines()
+
+		start := time.Now()
+		streams := open(t, attacker, server, silent+slow)
+		for _, s := range streams[silent:] {
+			go func() {
+				for _, err := s.Write([]byte{100}); err == nil; _, err = s.Write([]byte{1}) {
+					time.Sleep(3 * time.Second)
+				}
+			}()
+		}
+		closedBy(streams[:silent])
+		require.Equal(t, 5*time.Second, time.Since(start))
+		closedBy(streams)
+		require.Equal(t, 10*time.Second, time.Since(start))
+
+		time.Sleep(3 * time.Second) // the slow ones notice at their next write
+		synctest.Wait()
+		require.Equal(t, before, p2ptest.Goroutines())
+		counts := map[reqresp.TimeoutError]int{}
+		for _, err := range f.all() {
+			var e *reqresp.TimeoutError
+			require.ErrorAs(t, err, &e)
+			counts[*e]++
+		}
+		require.Equal(t, map[reqresp.TimeoutError]int{
+			{Silent: true, After: 5 * time.Second}: silent,
+			{After: 10 * time.Second}:              slow,
+		}, counts)
+	})
+}
+
+// A peer who asks and doesn't read the answer is cut off in time as well.
+func TestAnswerNotRead(t *testing.T) {
+	pair(t, func(t *testing.T, attacker, server host.Host) {
+		var f failures
+		cfg := limits
+		cfg.OnFailure = f.add
+		cfg.MaxResponse = 4 << 20
+		s := reqresp.Serve(server, id, cfg, func(context.Context, peer.ID, []byte) ([]byte, error) {
+			return make([]byte, cfg.MaxResponse), nil
+		})
+		defer s.Close()
+		st := open(t, attacker, server, 1)[0]
+		defer st.Reset()
+		require.NoError(t, wire.WriteFrame(st, nil))
+		time.Sleep(10*time.Second + time.Millisecond)
+		var e *reqresp.TimeoutError
+		require.ErrorAs(t, f.last(t), &e)
+	})
+}
+
+func TestConcurrencyLimits(t *testing.T) {
+	p2ptest.Bubble(t, func(t *testing.T) {
+		hosts := p2ptest.Hosts(t, 5)
+		p2ptest.Star(t, hosts)
+		server := hosts[0]
+		var f failures
+		cfg := limits
+		cfg.OnFailure = f.add
+		cfg.PerPeer, cfg.Concurrency = 3, 10
+		s := reqresp.Serve(server, id, cfg, reverse)
+		defer s.Close()
+
+		for i, want := range []int{3, 3, 3, 1} { // of 4 each, running
+			running := 0
+			for range 4 {
+				st, err := p2ptest.OpenStream(t.Context(), hosts[i+1], server.ID(), id)
+				if err == nil && !ended(st) {
+					running++
+				}
+			}
+			require.Equal(t, want, running, "peer %d", i)
+		}
+		synctest.Wait()
+		for _, err := range f.all() {
+			require.ErrorIs(t, err, reqresp.ErrBusy)
+		}
+		require.Len(t, f.all(), 6)
+
+		time.Sleep(6 * time.Second) // the silent ones are gone
+		_, err := reqresp.Do(t.Context(), hosts[1], server.ID(), id, limits, []byte("x"))
+		require.NoError(t, err)
+	})
+}
+
+// A thousand streams that announce gigabytes cost next to nothing.
+func TestLengthBombs(t *testing.T) {
+	pair(t, func(t *testing.T, attacker, server host.Host) {
+		var f failures
+		cfg := limits
+		cfg.OnFailure = f.add
+		cfg.PerPeer, cfg.Concurrency = 1000, 1000
+		s := reqresp.Serve(server, id, cfg, reverse)
+		defer s.Close()
+		bombs := [][]byte{
+			binary.AppendUvarint(nil, math.MaxInt32),
+			binary.AppendUvarint(nil, math.MaxInt64),
+			append(bytes.Repeat([]byte{0x80}, 9), 0x01),
+			bytes.Repeat([]byte{0xff}, 20),
+		}
+		streams := open(t, attacker, server, 1000)
+		synctest.Wait()
+		var before, after runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&before)
+		for i, st := range streams {
+			st.Write(bombs[i%len(bombs)])
+		}
+		closedBy(streams)
+		synctest.Wait()
+		runtime.ReadMemStats(&after)
+		require.Less(t, int64(after.HeapAlloc)-int64(before.HeapAlloc), int64(16<<20))
+		require.Len(t, f.all(), len(streams))
+		for _, err := range f.all() {
+			var tooLarge *wire.FrameTooLargeError
+			require.True(t, errors.As(err, &tooLarge) || errors.Is(err, wire.ErrBadVarint), "%v", err)
+		}
+		_, err := reqresp.Do(t.Context(), attacker, server.ID(), id, limits, []byte("x"))
+		require.NoError(t, err)
+	})
+}
+
+// What a stream is accounted for is its service's, and is given back.
+func TestResourceManager(t *testing.T) {
+	p2ptest.Bubble(t, func(t *testing.T) {
+		manager := func(limit rcmgr.ResourceLimits) network.ResourceManager {
+			m, err := rcmgr.NewResourceManager(rcmgr.NewFixedLimiter(rcmgr.PartialLimitConfig{
+				Service: map[string]rcmgr.ResourceLimits{"test": limit},
+			}.Build(rcmgr.DefaultLimits.AutoScale())), rcmgr.WithMetricsDisabled())
+			require.NoError(t, err)
+			return m
+		}
+		roomy := manager(rcmgr.ResourceLimits{})
+		n := p2ptest.New(t, p2ptest.Config{})
+		client := n.Host(p2ptest.HostConfig{Resources: roomy})
+		var f failures
+		cfg := limits
+		cfg.OnFailure = f.add
+		serve := func(m network.ResourceManager) host.Host {
+			h := n.Host(p2ptest.HostConfig{Resources: m})
+			s := reqresp.Serve(h, id, cfg, reverse)
+			t.Cleanup(func() { s.Close() })
+			p2ptest.Connect(t, client, h)
+			return h
+		}
+		stat := func(m network.ResourceManager) (s network.ScopeStat) {
+			require.NoError(t, m.ViewService("test", func(scope network.ServiceScope) error {
+				s = scope.Stat()
+				return nil
+			}))
+			return s
+		}
+
+		good := serve(manager(rcmgr.ResourceLimits{}))
+		silent := open(t, client, good, 1)
+		synctest.Wait()
+		m := good.Network().(interface {
+			ResourceManager() network.ResourceManager
+		}).ResourceManager()
+		require.Equal(t, 1, stat(m).NumStreamsInbound)
+		require.Equal(t, int64(limits.MaxRequest+limits.MaxResponse), stat(m).Memory)
+		closedBy(silent)
+		_, err := reqresp.Do(t.Context(), client, good.ID(), id, limits, []byte("x"))
+		require.NoError(t, err)
+		synctest.Wait()
+		require.Zero(t, stat(m).Memory)
+		require.Zero(t, stat(m).NumStreamsInbound)
+		require.Zero(t, stat(roomy).Memory)
+		require.Zero(t, stat(roomy).NumStreamsOutbound)
+
+		for _, limit := range []rcmgr.ResourceLimits{
+			{Streams: rcmgr.BlockAllLimit, StreamsInbound: rcmgr.BlockAllLimit, StreamsOutbound: rcmgr.BlockAllLimit},
+			{Memory: 1000},
+		} {
+			tight := serve(manager(limit))
+			_, err = reqresp.Do(t.Context(), client, tight.ID(), id, limits, []byte("x"))
+			require.Error(t, err)
+			require.ErrorIs(t, f.last(t), network.ErrResourceLimitExceeded)
+
+			poor := n.Host(p2ptest.HostConfig{Resources: manager(limit)})
+			p2ptest.Connect(t, poor, good)
+			_, err = reqresp.Do(t.Context(), poor, good.ID(), id, limits, []byte("x"))
+			require.ErrorIs(t, err, network.ErrResourceLimitExceeded)
+		}
+	})
+}

@@ -1,0 +1,197 @@
+// Package reqresp is the exchange that all of Waku's services share: a new
+// stream, one request, one response. Client side: Do. Server side: Serve.
+//
+// Both sides keep the same manners. Frames are capped before they are read,
+// the first byte and the whole exchange have a time limit, the stream names its
+// service and reserves its memory with the resource manager, the write side is
+// closed as soon as everything is written, the stream is closed on success and
+// reset on every failure. Time limits work by resetting the stream and so hold
+// on any transport, whether or not it knows deadlines.
+package reqresp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/protocol"
+	"github.com/multiformats/go-multistream"
+)
+
+// Config describes the exchange of one protocol; client and server may share
+// it.
+type Config struct {
+	// Service is the name under which the resource manager accounts for the
+	// protocol, such as "waku.metadata". Empty: not accounted for.
+	Service string
+	// MaxRequest and MaxResponse cap what is read, in bytes without the length
+	// prefix. Zero allows only the empty message.
+	MaxRequest, MaxResponse int
+	// FirstByte is how long the other side may stay silent before its first
+	// byte. Zero: 5 s.
+	FirstByte time.Duration
+	// Total is how long the whole exchange may take; on the client this
+	// includes opening the stream. Zero: 10 s.
+	Total time.Duration
+
+	// Concurrency is how many exchanges a server runs at once; streams beyond
+	// are reset unread. Zero: 128.
+	Concurrency int
+	// PerPeer is the same for one peer. Zero: 8.
+	PerPeer int
+	// OnFailure, if set, is told of every inbound exchange that failed, and why:
+	// a refusal (ErrBusy), a *TimeoutError, an error of package wire, of the
+	// handler, or a *PanicError. It runs on the exchange's goroutine.
+	OnFailure func(from peer.ID, err error)
+}
+
+func (c Config) withDefaults() Config {
+	setDefault(&c.FirstByte, 5*time.Second)
+	setDefault(&c.Total, 10*time.Second)
+	setDefault(&c.Concurrency, 128)
+	setDefault(&c.PerPeer, 8)
+	return c
+}
+
+func setDefault[T comparable](v *T, d T) {
+	var zero T
+	if *v == zero {
+		*v = d
+	}
+}
+
+// ErrUnsupported is returned by Do when the peer doesn't speak the protocol.
+var ErrUnsupported = errors.New("reqresp: protocol not supported by the peer")
+
+// ErrBusy is what OnFailure is told when a stream was refused because too many
+// were open already.
+var ErrBusy = errors.New("reqresp: too many exchanges at once")
+
+// ErrResponseTooLarge is what OnFailure is told when the handler's own
+// response exceeds MaxResponse.
+var ErrResponseTooLarge = errors.New("reqresp: response exceeds the protocol's limit")
+
+// TimeoutError says that the other side took too long.
+type TimeoutError struct {
+	Silent bool          // not one byte came
+	After  time.Duration // the limit that was hit
+}
+
+func (e *TimeoutError) Error() string {
+	if e.Silent {
+		return fmt.Sprintf("reqresp: peer silent for %v", e.After)
+	}
+	return fmt.Sprintf("reqresp: exchange not done after %v", e.After)
+}
+
+// Timeout reports true, as net.Error's does.
+func (e *TimeoutError) Timeout() bool { return true }
+
+// Is lets errors.Is match context.DeadlineExceeded.
+func (e *TimeoutError) Is(target error) bool { return target == context.DeadlineExceeded }
+
+// PanicError is what OnFailure is told when the handler panicked.
+type PanicError struct {
+	Value any
+	Stack []byte
+}
+
+func (e *PanicError) Error() string { return fmt.Sprintf("reqresp: handler panicked: %v", e.Value) }
+
+// Error is what Do returns: the exchange with Peer failed in Op ("open",
+// "write", "read") because of Err.
+type Error struct {
+	Op       string
+	Peer     peer.ID
+	Protocol protocol.ID
+	Err      error
+}
+
+func (e *Error) Error() string {
+	return fmt.Sprintf("%s with %s: %s: %v", e.Protocol, e.Peer, e.Op, e.Err)
+}
+
+func (e *Error) Unwrap() error { return e.Err }
+
+// watch holds one stream to its time limits by resetting it.
+type watch struct {
+	s      network.Stream
+	ctx    context.Context // ends with a cause when the exchange must
+	cancel context.CancelCauseFunc
+	silent *time.Timer
+	unhook func() bool
+}
+
+// start begins the silence limit; the total one is ctx's.
+func start(ctx context.Context, cancel context.CancelCauseFunc, s network.Stream, firstByte time.Duration) *watch {
+	w := &watch{s: s, ctx: ctx, cancel: cancel}
+	w.silent = time.AfterFunc(firstByte, func() { cancel(&TimeoutError{Silent: true, After: firstByte}) })
+	w.unhook = context.AfterFunc(ctx, func() { s.Reset() })
+	return w
+}
+
+// Read stops the silence limit at the first byte.
+func (w *watch) Read(b []byte) (int, error) {
+	n, err := w.s.Read(b)
+	if n > 0 {
+		w.silent.Stop()
+	}
+	return n, err
+}
+
+// end closes the stream after a success and resets it after a failure. It
+// returns why the exchange failed: the limit that was hit rather than the reset
+// that enforced it. After a success nothing can fail any more: what was asked
+// for has been read or written.
+func (w *watch) end(err error) error {
+	w.silent.Stop()
+	if err != nil {
+		w.unhook()
+		w.s.Reset()
+		if cause := context.Cause(w.ctx); cause != nil {
+			return cause
+		}
+		return err
+	}
+	if w.s.Close() != nil {
+		w.s.Reset()
+	}
+	w.unhook() // only now: Close may block
+	return nil
+}
+
+// account names the stream's service and reserves memory for its messages. It
+// returns what gives the memory back.
+func account(s network.Stream, service string, memory int) (release func(), err error) {
+	scope := s.Scope()
+	if service != "" {
+		if err := scope.SetService(service); err != nil {
+			return nil, err
+		}
+	}
+	if err := scope.ReserveMemory(memory, network.ReservationPriorityAlways); err != nil {
+		return nil, err
+	}
+	return func() { scope.ReleaseMemory(memory) }, nil
+}
+
+func mapError(err error) error {
+	var (
+		unsupported multistream.ErrNotSupported[protocol.ID]
+		reset       *network.StreamError
+	)
+	switch {
+	case errors.As(err, &unsupported):
+		return ErrUnsupported
+	case errors.As(err, &reset) && reset.Remote && reset.ErrorCode == network.StreamProtocolNegotiationFailed:
+		return ErrUnsupported // it was supported when last we asked
+	}
+	if err == io.EOF {
+		return io.ErrUnexpectedEOF // the other side closed without a word
+	}
+	return err
+}

@@ -1,0 +1,152 @@
+package reqresp
+
+import (
+	"context"
+	"net"
+	"runtime/debug"
+	"sync"
+
+	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/protocol"
+
+	"github.com/status-im/shoal/internal/wire"
+)
+
+// Handler answers one request. Its context ends when the exchange runs out of
+// time or the server is closed, and it must return soon after: Close waits for
+// it. An error resets the stream; refusals that the protocol has words for are
+// responses. A panic is contained and counts as an error.
+type Handler func(ctx context.Context, from peer.ID, request []byte) (response []byte, err error)
+
+// Server answers one protocol on one host until Close.
+type Server struct {
+	host    host.Host
+	id      protocol.ID
+	cfg     Config
+	handler Handler
+	ctx     context.Context
+	cancel  context.CancelCauseFunc
+
+	mu      sync.Mutex
+	closed  bool
+	running int
+	perPeer map[peer.ID]int // only peers with a running exchange
+	wg      sync.WaitGroup
+}
+
+// Serve answers id on h with handler, from now on until Close.
+func Serve(h host.Host, id protocol.ID, cfg Config, handler Handler) *Server {
+	s := &Server{host: h, id: id, cfg: cfg.withDefaults(), handler: handler, perPeer: make(map[peer.ID]int)}
+	s.ctx, s.cancel = context.WithCancelCause(context.Background())
+	h.SetStreamHandler(id, s.handle)
+	return s
+}
+
+// Close stops answering, ends running exchanges and waits for them. Calling it
+// twice is fine. The error is always nil.
+func (s *Server) Close() error {
+	s.mu.Lock()
+	if !s.closed {
+		s.closed = true
+		s.host.RemoveStreamHandler(s.id)
+		s.cancel(net.ErrClosed)
+	}
+	s.mu.Unlock()
+	s.wg.Wait()
+	return nil
+}
+
+func (s *Server) handle(stream network.Stream) {
+	from := stream.Conn().RemotePeer()
+	open, admitted := s.enter(from)
+	if !open {
+		stream.Reset()
+		return
+	}
+	defer s.wg.Done()
+	if !admitted {
+		stream.Reset()
+		s.failed(from, ErrBusy)
+		return
+	}
+	defer s.leave(from)
+	if err := s.exchange(stream, from); err != nil {
+		s.failed(from, err)
+	}
+}
+
+// enter says whether the server is open, which Close then waits for, and
+// whether there is room for the exchange.
+func (s *Server) enter(from peer.ID) (open, admitted bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return false, false
+	}
+	s.wg.Add(1)
+	if s.running >= s.cfg.Concurrency || s.perPeer[from] >= s.cfg.PerPeer {
+		return true, false
+	}
+	s.running++
+	s.perPeer[from]++
+	return true, true
+}
+
+func (s *Server) leave(from peer.ID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.running--
+	if s.perPeer[from]--; s.perPeer[from] == 0 {
+		delete(s.perPeer, from)
+	}
+}
+
+func (s *Server) failed(from peer.ID, err error) {
+	if s.cfg.OnFailure != nil {
+		s.cfg.OnFailure(from, err)
+	}
+}
+
+func (s *Server) exchange(stream network.Stream, from peer.ID) error {
+	release, err := account(stream, s.cfg.Service, s.cfg.MaxRequest+s.cfg.MaxResponse)
+	if err != nil {
+		stream.Reset()
+		return err
+	}
+	defer release()
+	ctx, stop := context.WithTimeoutCause(s.ctx, s.cfg.Total, &TimeoutError{After: s.cfg.Total})
+	defer stop()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+
+	w := start(ctx, cancel, stream, s.cfg.FirstByte)
+	return w.end(s.answer(ctx, w, from))
+}
+
+func (s *Server) answer(ctx context.Context, w *watch, from peer.ID) error {
+	request, err := wire.ReadFrame(w, s.cfg.MaxRequest)
+	if err != nil {
+		return mapError(err)
+	}
+	response, err := s.call(ctx, from, request)
+	if err != nil {
+		return err
+	}
+	if len(response) > s.cfg.MaxResponse {
+		return ErrResponseTooLarge
+	}
+	return wire.WriteFrame(w.s, response) // Close follows and ends our side
+}
+
+// call contains the handler's panics: one bad request must not end the
+// process.
+func (s *Server) call(ctx context.Context, from peer.ID, request []byte) (response []byte, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			response, err = nil, &PanicError{Value: v, Stack: debug.Stack()}
+		}
+	}()
+	return s.handler(ctx, from, request)
+}
