@@ -1,0 +1,230 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+var programs string // the directory of the built ones
+
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "chat")
+	if err != nil {
+		panic(err)
+	}
+	programs = dir
+	build := exec.Command("go", "build", "-buildvcs=false", "-o", dir+"/", ".", "../servicenode")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	build.Stderr = os.Stderr
+	if err := build.Run(); err != nil {
+		panic(err)
+	}
+	code := m.Run()
+	os.RemoveAll(dir)
+	os.Exit(code)
+}
+
+// process is a running program whose output can be waited for.
+type process struct {
+	t      *testing.T
+	cmd    *exec.Cmd
+	stdin  io.WriteCloser
+	stdout <-chan string
+	stderr <-chan string
+}
+
+func start(t *testing.T, name string, args ...string) *process {
+	t.Helper()
+	p := &process{t: t, cmd: exec.Command(filepath.Join(programs, name), args...)}
+	var err error
+	p.stdin, err = p.cmd.StdinPipe()
+	require.NoError(t, err)
+	stdout, err := p.cmd.StdoutPipe()
+	require.NoError(t, err)
+	stderr, err := p.cmd.StderrPipe()
+	require.NoError(t, err)
+	p.stdout, p.stderr = scan(stdout), scan(stderr)
+	require.NoError(t, p.cmd.Start())
+	t.Cleanup(func() {
+		p.cmd.Process.Kill()
+		p.cmd.Wait()
+	})
+	return p
+}
+
+func scan(r io.Reader) <-chan string {
+	lines := make(chan string, 1000)
+	go func() {
+		defer close(lines)
+		for s := bufio.NewScanner(r); s.Scan(); {
+			lines <- s.Text()
+		}
+	}()
+	return lines
+}
+
+// expect waits for the next line that contains text.
+func (p *process) expect(lines <-chan string, text string) string {
+	p.t.Helper()
+	timeout := time.After(30 * time.Second)
+	for {
+		select {
+		case line, ok := <-lines:
+			if !ok {
+				p.t.Fatalf("the program ended before it said %q", text)
+			}
+			if strings.Contains(line, text) {
+				return line
+			}
+		case <-timeout:
+			p.t.Fatalf("no line with %q", text)
+		}
+	}
+}
+
+func (p *process) write(line string) {
+	p.t.Helper()
+	_, err := io.WriteString(p.stdin, line+"\n")
+	require.NoError(p.t, err)
+}
+
+func (p *process) wait() {
+	p.t.Helper()
+	kill := time.AfterFunc(20*time.Second, func() { p.cmd.Process.Kill() })
+	defer kill.Stop()
+	for range p.stdout { // to its end, before Wait closes the pipe
+	}
+	for range p.stderr {
+	}
+	require.NoError(p.t, p.cmd.Wait())
+}
+
+// newKeyFile makes a community's key and returns its file and public half.
+func newKeyFile(t *testing.T) (file, public string) {
+	t.Helper()
+	file = filepath.Join(t.TempDir(), "community.key")
+	out, err := exec.Command(filepath.Join(programs, "chat"), "--new-key", file).Output()
+	require.NoError(t, err)
+	return file, strings.TrimSpace(string(out))
+}
+
+func TestTwoTalkThroughANode(t *testing.T) {
+	file, public := newKeyFile(t)
+	mode, err := os.Stat(file)
+	require.NoError(t, err)
+	assert.Equal(t, os.FileMode(0o600), mode.Mode().Perm())
+
+	node := start(t, "servicenode", "--protected-shard", "128="+public)
+	var ready struct{ Addresses []string }
+	require.NoError(t, json.Unmarshal([]byte(node.expect(node.stdout, "ready")), &ready))
+	member := func(name string, more ...string) *process {
+		return start(t, "chat", append([]string{"--connect", ready.Addresses[0], "--shard", "128",
+			"--key-file", file, "--name", name}, more...)...)
+	}
+	ana, ben := member("ana"), member("ben", "--stay")
+	ana.expect(ana.stderr, "connected")
+	ben.expect(ben.stderr, "connected")
+
+	ana.write("hello \x1b[31mben")
+	assert.Equal(t, "ana: hello [31mben", ben.expect(ben.stdout, "hello"))
+	ben.write("hello ana")
+	assert.Equal(t, "ben: hello ana", ana.expect(ana.stdout, "hello"))
+
+	// The end of input is the end, unless told to stay.
+	ben.stdin.Close()
+	ana.write("bye")
+	ana.stdin.Close()
+	ben.expect(ben.stdout, "ana: bye")
+	ana.wait()
+	require.NoError(t, ben.cmd.Process.Signal(syscall.SIGTERM))
+	ben.wait()
+}
+
+func TestWithAnotherKeyNobodyListens(t *testing.T) {
+	file, public := newKeyFile(t)
+	other, _ := newKeyFile(t)
+	node := start(t, "servicenode", "--protected-shard", "128="+public)
+	var ready struct{ Addresses []string }
+	require.NoError(t, json.Unmarshal([]byte(node.expect(node.stdout, "ready")), &ready))
+	member := func(name, key string) *process {
+		return start(t, "chat", "--connect", ready.Addresses[0], "--key-file", key, "--name", name)
+	}
+	ana, mallory, ben := member("ana", file), member("mallory", other), member("ben", file)
+	for _, p := range []*process{ana, mallory, ben} {
+		p.expect(p.stderr, "connected")
+	}
+	mallory.write("hello, I'm one of you")
+	mallory.stdin.Close()
+	mallory.wait() // all it could say is out
+	ben.write("hello ana")
+	assert.Equal(t, "ben: hello ana", ana.expect(ana.stdout, ":"))
+}
+
+func TestBadInput(t *testing.T) {
+	dir := t.TempDir()
+	good, _ := newKeyFile(t)
+	damaged := filepath.Join(dir, "damaged")
+	require.NoError(t, os.WriteFile(damaged, []byte("not a key"), 0o600))
+	addr := "/ip4/127.0.0.1/tcp/1/p2p/16Uiu2HAmPLe7Mzm8TsYUubgCAW1aJoeFScxrLj8ppHFivPo97bUZ"
+	for name, c := range map[string]struct {
+		args []string
+		want string
+	}{
+		"nothing":              {nil, "--name is missing"},
+		"unknown flag":         {[]string{"--colour"}, "--help lists the flags"},
+		"argument":             {[]string{"ana"}, `unexpected argument "ana"`},
+		"no key":               {[]string{"--name", "ana"}, "--key-file is missing"},
+		"key and open":         {[]string{"--name", "ana", "--key-file", good, "--open"}, "contradict"},
+		"no such key file":     {[]string{"--name", "ana", "--key-file", filepath.Join(dir, "none")}, "no such file"},
+		"damaged key":          {[]string{"--name", "ana", "--key-file", damaged}, "32 bytes in hex"},
+		"key is a directory":   {[]string{"--name", "ana", "--key-file", dir}, "--key-file"},
+		"empty name":           {[]string{"--name", " "}, "printable"},
+		"name with escapes":    {[]string{"--name", "\x1b[31mana"}, "printable"},
+		"long name":            {[]string{"--name", strings.Repeat("a", 25)}, "1 to 24"},
+		"shard too large":      {[]string{"--shard", "1024"}, "0 to 1023"},
+		"shard no number":      {[]string{"--shard", "lobby"}, "0 to 1023"},
+		"topic of two parts":   {[]string{"--topic", "/lobby/json"}, "/application/version/room/encoding"},
+		"topic without slash":  {[]string{"--topic", "town/1/lobby/json"}, "/application/version/room/encoding"},
+		"connect no address":   {[]string{"--connect", "example.org:30303"}, "not a node's address"},
+		"connect without id":   {[]string{"--connect", "/ip4/127.0.0.1/tcp/1"}, "/p2p/"},
+		"listen no address":    {[]string{"--listen", ":30303"}, "not a multiaddr"},
+		"nobody to meet":       {[]string{"--name", "ana", "--key-file", good, "--listen", ""}, "nobody could be met"},
+		"new key over old":     {[]string{"--new-key", good}, "isn't overwritten"},
+		"new key in no folder": {[]string{"--new-key", filepath.Join(dir, "none", "key")}, "make it first"},
+		"connect and argument": {[]string{"--connect", addr, "--name", "ana", "hello"}, `unexpected argument "hello"`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			cmd := exec.Command(filepath.Join(programs, "chat"), c.args...)
+			var stdout, stderr bytes.Buffer
+			cmd.Stdout, cmd.Stderr = &stdout, &stderr
+			require.Error(t, cmd.Run())
+			assert.Equal(t, 2, cmd.ProcessState.ExitCode())
+			assert.Empty(t, stdout.String())
+			line := strings.TrimRight(stderr.String(), "\n")
+			assert.True(t, strings.HasPrefix(line, "chat: "), line)
+			assert.NotContains(t, line, "\n", "one line")
+			assert.Contains(t, line, c.want)
+		})
+	}
+}
+
+func TestHelp(t *testing.T) {
+	out, err := exec.Command(filepath.Join(programs, "chat"), "--help").Output()
+	require.NoError(t, err)
+	for _, name := range []string{"connect", "shard", "key-file", "name", "listen", "topic", "new-key"} {
+		assert.Contains(t, string(out), "--"+name+" ")
+	}
+}

@@ -1,0 +1,68 @@
+// Chat is a group chat in the terminal, for the members of a community: whoever
+// holds its key.
+//
+//	chat --new-key community.key                 # once; prints the public key
+//	chat --connect ADDR --shard 128 --key-file community.key --name ana
+//
+// In a terminal it draws a screen. With stdin or stdout piped, every line in is a
+// message and every message is a line out: name, colon, text.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/charmbracelet/x/term"
+
+	"github.com/status-im/shoal/waku"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	err := run(ctx, os.Args[1:])
+	var option *waku.OptionError
+	switch {
+	case err == nil:
+	case errors.Is(err, flag.ErrHelp):
+		usage(os.Stdout)
+	case errors.Is(err, errUsage), errors.As(err, &option):
+		fmt.Fprintln(os.Stderr, "chat:", err)
+		os.Exit(2)
+	default:
+		fmt.Fprintln(os.Stderr, "chat:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, args []string) (err error) {
+	set, err := parse(args)
+	if err != nil {
+		return err
+	}
+	if set.newKey != "" {
+		return newKey(set, os.Stdout, os.Stderr)
+	}
+	room, err := enter(ctx, set)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, room.leave()) }()
+	if term.IsTerminal(os.Stdin.Fd()) && term.IsTerminal(os.Stdout.Fd()) {
+		return screen(ctx, room)
+	}
+	return lines(ctx, room, os.Stdin, os.Stdout, notices{os.Stderr}, set.stay)
+}
+
+// notices are what isn't chat, when piped.
+type notices struct{ w io.Writer }
+
+func (n notices) say(format string, args ...any) {
+	fmt.Fprintf(n.w, "chat: "+format+"\n", args...)
+}

@@ -1,0 +1,145 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"net"
+	"time"
+
+	"github.com/status-im/shoal/waku"
+)
+
+// room is one chat: a node, its membership of the community, and a topic.
+type room struct {
+	name, topic string
+	node        *waku.Node
+	member      *waku.Membership
+}
+
+// enter starts a node and joins the community.
+func enter(ctx context.Context, s *settings) (*room, error) {
+	network := waku.Local
+	network.Cluster = s.shard.Cluster
+	node, err := waku.New(ctx,
+		waku.WithNetwork(network),
+		waku.WithListenAddrs(s.listen...),
+		waku.WithStaticPeers(s.connect...),
+		waku.WithUserAgent("shoal-chat"))
+	if err != nil {
+		return nil, err
+	}
+	community := waku.Community{Shard: s.shard}
+	var join []waku.JoinOption
+	if s.key != nil {
+		community.PublicKey = s.key.PublicKey()
+		join = append(join, waku.SignWith(s.key))
+	}
+	member, err := node.Join(ctx, community, join...)
+	if err != nil {
+		return nil, errors.Join(err, node.Close())
+	}
+	return &room{name: s.name, topic: s.topic, node: node, member: member}, nil
+}
+
+func (r *room) leave() error { return r.node.Close() }
+
+// say sends a line and returns to how many peers it was handed.
+func (r *room) say(ctx context.Context, text string) (peers int, err error) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	d, err := r.member.Send(ctx, r.topic, encode(payload{Name: r.name, Text: text}))
+	if err != nil {
+		return 0, err
+	}
+	return d.Peers, nil
+}
+
+// heard is a line that somebody else said.
+type heard struct {
+	payload
+	at time.Time
+}
+
+// hear iterates over what others say, and over how many of their messages were
+// lost because we were too slow.
+func (r *room) hear(ctx context.Context) iter.Seq2[heard, uint64] {
+	messages := r.member.Messages(ctx, r.topic)
+	return func(yield func(heard, uint64) bool) {
+		for env, err := range messages {
+			var lost *waku.LossError
+			switch {
+			case errors.As(err, &lost):
+				if !yield(heard{}, lost.Count) {
+					return
+				}
+				continue
+			case errors.Is(err, net.ErrClosed):
+				return
+			case err != nil || env.From == r.node.PeerID():
+				continue
+			}
+			p, err := decode(env.Message.Payload)
+			if err != nil {
+				continue // another program's, on the same topic
+			}
+			if !yield(heard{p, env.ReceivedAt}, 0) {
+				return
+			}
+		}
+	}
+}
+
+// status is what the header tells.
+type status struct {
+	peers, mesh int
+	trouble     string // empty when somebody can hear us
+	links       []string
+}
+
+func (r *room) status() status {
+	h := r.node.Health()
+	s := status{peers: h.Peers}
+	for _, shard := range h.Shards {
+		s.mesh = shard.Mesh
+	}
+	for _, p := range r.node.Peers() {
+		s.links = append(s.links, p.ID.ShortString())
+	}
+	switch {
+	case h.Clock.Suspect:
+		s.trouble = fmt.Sprintf("this computer's clock seems to be %v off", h.Clock.Offset.Round(time.Second))
+	case s.mesh > 0:
+	case s.peers > 0:
+		s.trouble = "joining …"
+	default:
+		s.trouble = "nobody connected yet"
+		for _, p := range h.Static {
+			if p.LastError != "" {
+				s.trouble = p.LastError
+			}
+		}
+		if len(h.Disconnects) > 0 && h.Disconnects[0].Reason != "" {
+			s.trouble = h.Disconnects[0].Reason
+		}
+	}
+	s.trouble = clean(s.trouble, 200)
+	return s
+}
+
+// ready waits until a message would reach somebody, or ctx ends.
+func (r *room) ready(ctx context.Context) bool {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	events := r.node.Events(ctx)
+	if r.status().mesh > 0 {
+		return true
+	}
+	for range events {
+		if r.status().mesh > 0 {
+			return true
+		}
+	}
+	return false
+}

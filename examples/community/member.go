@@ -1,0 +1,129 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"sync"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/status-im/shoal/message"
+	dosguard "github.com/status-im/shoal/rln-free-dos"
+	"github.com/status-im/shoal/waku"
+)
+
+// member is one participant's program.
+type member struct {
+	name    string
+	node    *waku.Node
+	in      *waku.Membership
+	metrics *prometheus.Registry
+	sent    int
+	done    chan struct{} // closed when the reader has ended
+
+	mu   sync.Mutex
+	got  map[message.Hash]int // others' messages, and how often each
+	lost uint64
+	news chan struct{} // closed and replaced at every message
+}
+
+// newMember starts a node, joins the community and begins to read.
+func newMember(ctx context.Context, name string, key *dosguard.PrivateKey, addrs []string) (*member, error) {
+	m := &member{
+		name:    name,
+		metrics: prometheus.NewRegistry(),
+		done:    make(chan struct{}),
+		got:     map[message.Hash]int{},
+		news:    make(chan struct{}),
+	}
+	var err error
+	m.node, err = waku.New(ctx, waku.WithStaticPeers(addrs...), waku.WithMetrics(m.metrics))
+	if err != nil {
+		return nil, err
+	}
+	m.in, err = m.node.Join(ctx, waku.Community{Shard: shard, PublicKey: key.PublicKey()}, waku.SignWith(key))
+	if err != nil {
+		return nil, errors.Join(err, m.node.Close())
+	}
+	go m.read(m.in.Messages(context.Background())) // ends with the node
+	return m, nil
+}
+
+func (m *member) read(messages func(func(*waku.Envelope, error) bool)) {
+	defer close(m.done)
+	for env, err := range messages {
+		var loss *waku.LossError
+		m.mu.Lock()
+		switch {
+		case errors.As(err, &loss):
+			m.lost += loss.Count
+		case err == nil && env.From != m.node.PeerID():
+			m.got[env.Hash]++
+		}
+		close(m.news)
+		m.news = make(chan struct{})
+		m.mu.Unlock()
+	}
+}
+
+func (m *member) leave() error {
+	err := m.node.Close()
+	<-m.done
+	return err
+}
+
+// meshed tells whether the member's messages would reach anybody.
+func (m *member) meshed() bool {
+	shards := m.node.Health().Shards
+	return len(shards) == 1 && shards[0].Mesh > 0
+}
+
+// missing is how many of due haven't come yet.
+func (m *member) missing(due map[message.Hash]bool) (n int, news <-chan struct{}) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for hash := range due {
+		if m.got[hash] == 0 {
+			n++
+		}
+	}
+	return n, m.news
+}
+
+// await waits until all of due has come, or ctx ends.
+func (m *member) await(ctx context.Context, due map[message.Hash]bool) {
+	for {
+		n, news := m.missing(due)
+		if n == 0 {
+			return
+		}
+		select {
+		case <-news:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// tally is what a member got.
+type tally struct {
+	due, ontime, twice, foreign int
+	lost                        uint64
+}
+
+func (m *member) tally(due map[message.Hash]bool) tally {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	t := tally{due: len(due), lost: m.lost}
+	for hash, times := range m.got {
+		if due[hash] {
+			t.ontime++
+		} else {
+			t.foreign++
+		}
+		if times > 1 {
+			t.twice++
+		}
+	}
+	return t
+}

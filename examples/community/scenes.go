@@ -1,0 +1,216 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/status-im/shoal/message"
+)
+
+// gather brings five members together.
+func (t *town) gather(ctx context.Context) error {
+	t.p.scene("A key, a fleet node, five members")
+	t.p.fact("community's public key", short(t.key.PublicKey().Hex(), 16))
+	t.p.fact("fleet node", fmt.Sprintf("%s, knows that key and no other secret", short(t.fleet.PeerID().String(), 16)))
+	began := time.Now()
+	for _, name := range []string{"ana", "ben", "cleo", "dan", "eva"} {
+		if _, err := t.arrive(ctx, name); err != nil {
+			return err
+		}
+	}
+	if err := t.meshed(ctx); err != nil {
+		return err
+	}
+	t.p.fact("members", fmt.Sprintf("ana, ben, cleo, dan and eva are connected after %.1f s", time.Since(began).Seconds()))
+	return nil
+}
+
+func (t *town) meshed(ctx context.Context) error {
+	err := until(ctx, func() bool {
+		for _, m := range t.members {
+			if !m.meshed() {
+				return false
+			}
+		}
+		return true
+	})
+	if err != nil {
+		return fmt.Errorf("the members found no mesh: %w", err)
+	}
+	return nil
+}
+
+func (t *town) talk(ctx context.Context) error {
+	t.p.scene("They talk; every message is signed with the community's key")
+	for i, line := range []string{
+		"Good morning, everyone!",
+		"Morning. Did the new release get out?",
+		"Last night. No complaints so far.",
+		"Then I'll write the announcement.",
+		"I can translate it.",
+		"Thanks, eva. Draft in an hour.",
+		"The picture is ready too.",
+		"This shard has been quiet all week, by the way.",
+		"That's how I like it.",
+		"Coffee?",
+	} {
+		if err := t.say(ctx, t.members[i%len(t.members)], line); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// welcome brings a member in the middle of the conversation.
+func (t *town) welcome(ctx context.Context) error {
+	t.p.scene("fay comes late")
+	t.settle(ctx)
+	if _, err := t.arrive(ctx, "fay"); err != nil {
+		return err
+	}
+	if err := t.meshed(ctx); err != nil {
+		return err
+	}
+	fay := t.members[len(t.members)-1]
+	for _, s := range []struct {
+		who  *member
+		line string
+	}{
+		{fay, "Hello! What did I miss?"},
+		{t.members[0], "The release is out. Welcome, fay."},
+		{t.members[2], "And there is coffee."},
+		{fay, "On my way."},
+	} {
+		if err := t.say(ctx, s.who, s.line); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// attempt is one thing that the stranger tried.
+type attempt struct {
+	what    string
+	reason  string // for which the fleet node should refuse it
+	sent    int
+	refused uint64
+}
+
+// disturb sends, without the key, everything that the shard must not take.
+func (t *town) disturb(ctx context.Context) error {
+	t.p.scene("A stranger connects to the fleet node: it knows the shard, but not the key")
+	s, err := newStranger(ctx, t.fleet.Addrs()[0])
+	if err != nil {
+		return fmt.Errorf("stranger: %w", err)
+	}
+	defer s.close()
+	if err := until(ctx, s.connected); err != nil {
+		return fmt.Errorf("stranger: no connection: %w", err)
+	}
+	// It listens; some of what it hears it will send again.
+	for _, m := range t.members[:3] {
+		if err := t.say(ctx, m, "The announcement is online."); err != nil {
+			return err
+		}
+	}
+	if err := until(ctx, func() bool { return len(s.recorded()) >= 3 }); err != nil {
+		return fmt.Errorf("stranger: heard nothing to record: %w", err)
+	}
+
+	const each = 3
+	for _, try := range []struct {
+		what, reason string
+		make         func(i int) (*message.Message, error)
+	}{
+		{"unsigned", "no_signature", func(i int) (*message.Message, error) { return spam(i, time.Now()), nil }},
+		{"with a forged signature", "bad_signature", func(i int) (*message.Message, error) {
+			m := spam(i, time.Now())
+			m.Meta = forge()
+			return m, nil
+		}},
+		{"signed ten minutes ago", "outside_window", func(i int) (*message.Message, error) { return t.stale(i) }},
+		{"heard before, sent again", "replay", func(i int) (*message.Message, error) {
+			m := s.recorded()[i].Clone()
+			m.Version = 1 // another wrapping, so that it passes for a new message
+			return m, nil
+		}},
+	} {
+		before := t.refused(try.reason)
+		for i := range each {
+			m, err := try.make(i)
+			if err == nil {
+				err = s.send(ctx, m)
+			}
+			if err != nil {
+				return fmt.Errorf("stranger: %w", err)
+			}
+		}
+		a := attempt{what: try.what, reason: try.reason, sent: each}
+		wait, cancel := context.WithTimeout(ctx, 5*time.Second)
+		_ = until(wait, func() bool { // the claims tell whether it was refused
+			a.refused = t.refused(try.reason) - before
+			return a.refused >= each
+		})
+		cancel()
+		t.tries = append(t.tries, a)
+		t.p.refusal(a)
+		if err := t.pause(ctx); err != nil {
+			return err
+		}
+	}
+	return t.insist(ctx, s)
+}
+
+// insist sends unsigned messages until the fleet node has enough.
+func (t *town) insist(ctx context.Context, s *stranger) error {
+	const most = 100
+	sent := 0
+	for ; sent < most && s.connected(); sent++ {
+		if err := s.send(ctx, spam(100+sent, time.Now())); err != nil {
+			return fmt.Errorf("stranger: %w", err)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.tries = append(t.tries, attempt{what: "unsigned, on and on", reason: "disconnected", sent: sent})
+	select {
+	case <-t.cut:
+		t.p.fact("it goes on", fmt.Sprintf("and is disconnected after %d more", sent))
+		t.tries[len(t.tries)-1].refused = uint64(sent)
+	case <-time.After(2 * time.Second):
+		t.p.fact("it goes on", fmt.Sprintf("%d more, and is still connected", sent))
+	}
+	return nil
+}
+
+func spam(i int, at time.Time) *message.Message {
+	return &message.Message{
+		Payload:      fmt.Appendf(nil, "buy number %d now", i),
+		ContentTopic: lobby,
+		Timestamp:    at.UnixNano(),
+	}
+}
+
+// stale is a real message of the community's that somebody kept for ten minutes.
+func (t *town) stale(i int) (*message.Message, error) {
+	m := spam(i, time.Now().Add(-10*time.Minute))
+	m.Payload = fmt.Appendf(nil, "ana: yesterday's news %d", i)
+	return m, t.key.Sign(shard.PubsubTopic(), m)
+}
+
+func (t *town) carryOn(ctx context.Context) error {
+	t.p.scene("The community didn't notice")
+	for i, line := range []string{"Did anybody hear something?", "No. Quiet as ever.", "Not a thing here."} {
+		if err := t.say(ctx, t.members[(i*2+1)%len(t.members)], line); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func short(text string, n int) string {
+	if len(text) <= n {
+		return text
+	}
+	return text[:n] + "…"
+}

@@ -1,0 +1,169 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/status-im/shoal/message"
+	"github.com/status-im/shoal/relay"
+	dosguard "github.com/status-im/shoal/rln-free-dos"
+	"github.com/status-im/shoal/sharding"
+	"github.com/status-im/shoal/waku"
+)
+
+var shard = sharding.Shard{Cluster: sharding.StatusCluster, Index: 128}
+
+const lobby = "/town/1/lobby/plain"
+
+// town is everybody who takes part.
+type town struct {
+	p    *printer
+	pace time.Duration
+
+	key     *dosguard.PrivateKey
+	fleet   *waku.Node
+	metrics *prometheus.Registry
+	members []*member
+
+	said  []said // by members, in order
+	cut   chan peer.ID
+	tries []attempt // by the stranger
+
+	closeOnce sync.Once
+	closed    error
+}
+
+// said is one message of a member, and who was there to hear it.
+type said struct {
+	hash    message.Hash
+	by      *member
+	present int // the first so many members
+}
+
+// newTown starts the fleet node: it knows the community's public key and nothing
+// else about it. On error the town returned still needs to be closed.
+func newTown(ctx context.Context) (*town, error) {
+	key, err := dosguard.GenerateKey()
+	if err != nil {
+		return nil, err
+	}
+	t := &town{key: key, metrics: prometheus.NewRegistry(), cut: make(chan peer.ID, 1)}
+	t.fleet, err = waku.New(ctx,
+		waku.WithProtectedShard(shard, key.PublicKey()),
+		waku.WithRelayProfile(relay.Fleet(12)),
+		waku.WithMetrics(t.metrics))
+	if err != nil {
+		return nil, err
+	}
+	if _, err := t.fleet.Join(ctx, waku.Community{Shard: shard}); err != nil {
+		return t, err
+	}
+	go t.watch(t.fleet.Events(context.Background())) // ends with the node
+	return t, nil
+}
+
+func (t *town) watch(events func(func(waku.Event) bool)) {
+	for e := range events {
+		if e.Kind != waku.PeerCut {
+			continue
+		}
+		select {
+		case t.cut <- e.Peer:
+		default:
+		}
+	}
+}
+
+// close ends all nodes at once.
+func (t *town) close() error {
+	t.closeOnce.Do(func() {
+		var wg sync.WaitGroup
+		errs := make([]error, len(t.members)+1)
+		for i, m := range t.members {
+			wg.Go(func() { errs[i] = m.leave() })
+		}
+		wg.Go(func() { errs[len(t.members)] = t.fleet.Close() })
+		wg.Wait()
+		t.closed = errors.Join(errs...)
+	})
+	return t.closed
+}
+
+// arrive brings a member, connected with the fleet node and with whoever came
+// just before.
+func (t *town) arrive(ctx context.Context, name string) (*member, error) {
+	addrs := t.fleet.Addrs()[:1]
+	for _, m := range t.members[max(0, len(t.members)-2):] {
+		addrs = append(addrs, m.node.Addrs()[0])
+	}
+	m, err := newMember(ctx, name, t.key, addrs)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	t.members = append(t.members, m)
+	return m, nil
+}
+
+// say lets a member speak.
+func (t *town) say(ctx context.Context, m *member, text string) error {
+	d, err := m.in.Send(ctx, lobby, []byte(m.name+": "+text))
+	if err != nil {
+		return fmt.Errorf("%s: %w", m.name, err)
+	}
+	t.said = append(t.said, said{d.Hash, m, len(t.members)})
+	m.sent++
+	t.p.speech(m.name, text)
+	return t.pause(ctx)
+}
+
+func (t *town) pause(ctx context.Context) error {
+	if t.pace == 0 {
+		return ctx.Err()
+	}
+	select {
+	case <-time.After(t.pace):
+	case <-ctx.Done():
+	}
+	return ctx.Err()
+}
+
+// due is what a member should have got: what others said while it was there.
+func (t *town) due(m *member) map[message.Hash]bool {
+	due := map[message.Hash]bool{}
+	for i, present := range t.members {
+		if present != m {
+			continue
+		}
+		for _, s := range t.said {
+			if s.by != m && i < s.present {
+				due[s.hash] = true
+			}
+		}
+	}
+	return due
+}
+
+// settle waits until everybody got what is due, or ctx ends.
+func (t *town) settle(ctx context.Context) {
+	for _, m := range t.members {
+		m.await(ctx, t.due(m))
+	}
+}
+
+// until asks again and again until ok or ctx ends.
+func until(ctx context.Context, ok func() bool) error {
+	for !ok() {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+	return nil
+}

@@ -1,0 +1,131 @@
+// Servicenode is the node that an operator runs for others: it carries shards,
+// lets only signed messages through on the protected ones, and needs no other
+// service.
+//
+//	servicenode --shards 32,64,128 --protected-shard 128=HEXPUBLICKEY --nodekey-file node.key
+//
+// When it is ready it prints one JSON line on stdout; logs go to stderr. SIGTERM
+// or Ctrl+C end it.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/status-im/shoal/relay"
+	"github.com/status-im/shoal/sharding"
+	"github.com/status-im/shoal/waku"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	var wrong *waku.OptionError
+	switch {
+	case err == nil:
+	case errors.Is(err, flag.ErrHelp):
+		usage(os.Stdout)
+	case errors.Is(err, errUsage), errors.As(err, &wrong):
+		fmt.Fprintln(os.Stderr, "servicenode:", err)
+		os.Exit(2)
+	default:
+		fmt.Fprintln(os.Stderr, "servicenode:", err)
+		os.Exit(1)
+	}
+}
+
+// ready is the line on stdout.
+type ready struct {
+	Event     string   `json:"event"`
+	PeerID    string   `json:"peer_id"`
+	Addresses []string `json:"addresses"`
+	ENR       string   `json:"enr"`
+	Cluster   uint16   `json:"cluster"`
+	Shards    []uint16 `json:"shards"`
+	Metrics   string   `json:"metrics,omitempty"`
+}
+
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err error) {
+	s, err := parse(args)
+	if err != nil {
+		return err
+	}
+	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: s.logLevel}))
+	key, err := nodeKey(s.nodeKeyFile)
+	if err != nil {
+		return err
+	}
+
+	options := []waku.Option{
+		waku.WithNetwork(s.network()),
+		waku.WithListenAddrs(s.listenAddrs()...),
+		waku.WithStaticPeers(s.connect...),
+		waku.WithMaxConnsPerIP(s.maxConnsPerIP),
+		waku.WithUserAgent("shoal-servicenode"),
+		waku.WithLogger(log),
+	}
+	if key != nil {
+		options = append(options, waku.WithNodeKey(key))
+	}
+	if s.meshDegree != 0 {
+		options = append(options, waku.WithRelayProfile(relay.Fleet(s.meshDegree)))
+	}
+	for index, keys := range s.protected {
+		options = append(options, waku.WithProtectedShard(sharding.Shard{Cluster: s.cluster, Index: index}, keys...))
+	}
+	var scrape *metricsServer
+	if s.metrics != "" {
+		registry := prometheus.NewRegistry()
+		registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+		if scrape, err = serveMetrics(s.metrics, registry, log); err != nil {
+			return err
+		}
+		defer scrape.Close()
+		options = append(options, waku.WithMetrics(registry))
+	}
+
+	node, err := waku.New(ctx, options...)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, node.Close()) }()
+	for _, index := range s.shards {
+		// The memberships live as long as the node: it relays, nobody here reads.
+		shard := sharding.Shard{Cluster: s.cluster, Index: index}
+		if _, err := node.Join(ctx, waku.Community{Shard: shard}); err != nil {
+			return err
+		}
+	}
+
+	line := ready{
+		Event:     "ready",
+		PeerID:    node.PeerID().String(),
+		Addresses: node.Addrs(),
+		ENR:       node.ENR(),
+		Cluster:   s.cluster,
+		Shards:    s.shards,
+	}
+	if scrape != nil {
+		line.Metrics = scrape.Addr()
+	}
+	if err := json.NewEncoder(stdout).Encode(line); err != nil {
+		return fmt.Errorf("stdout: %w", err)
+	}
+	for e := range node.Events(ctx) { // until a signal ends ctx
+		log.Info(e.String())
+	}
+	log.Info("ending")
+	return nil
+}
