@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"slices"
 	"time"
 
 	pb "github.com/libp2p/go-libp2p-pubsub/pb"
@@ -47,7 +48,8 @@ type conduct struct {
 // mesh mirrors the router's mesh of one topic.
 type mesh struct {
 	links  map[peer.ID]*link
-	recent ring // messages at or past the gate
+	recent ring     // messages at or past the gate
+	copies copyBook // the same, to tell copies of them cheaply
 	// probes are messages not called off because of suspects.
 	probes   ring
 	suspects bool
@@ -94,7 +96,31 @@ func (r *ring) remove(k uint64) {
 	}
 }
 
-// mesh mu must be held.
+// copyBook remembers the bytes of recent messages by a keyed hash, which is an
+// order of magnitude cheaper than the message id.
+type copyBook struct {
+	sums []uint64
+	at   []time.Time
+	next int
+}
+
+const copyBookSize = 256
+
+func (c *copyBook) add(sum uint64, now time.Time) {
+	if len(c.sums) < copyBookSize {
+		c.sums, c.at = append(c.sums, sum), append(c.at, now)
+		return
+	}
+	c.sums[c.next], c.at[c.next] = sum, now
+	c.next = (c.next + 1) % copyBookSize
+}
+
+func (c *copyBook) has(sum uint64, now time.Time) bool {
+	i := slices.Index(c.sums, sum)
+	return i >= 0 && now.Sub(c.at[i]) < seenTTL
+}
+
+// meshOf returns the mesh of a topic, made if need be. mu is held.
 func (b *peerBook) meshOf(topic string) *mesh {
 	m, ok := b.meshes[topic]
 	if !ok {
@@ -139,10 +165,20 @@ func (b *peerBook) left(topic string) {
 }
 
 // arriving notes that a message reached the gate.
-func (b *peerBook) arriving(topic string, key uint64) {
+func (b *peerBook) arriving(topic string, key, sum uint64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.meshOf(topic).recent.add(key)
+	m := b.meshOf(topic)
+	m.recent.add(key)
+	m.copies.add(sum, b.now())
+}
+
+// isCopy tells whether the same bytes reached the gate lately.
+func (b *peerBook) isCopy(topic string, sum uint64) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	m, ok := b.meshes[topic]
+	return ok && m.copies.has(sum, b.now())
 }
 
 // refused takes a message back: copies of it show nothing.

@@ -33,6 +33,7 @@ func (r *Relay) inspect(from peer.ID, rpc *pubsub.RPC) error {
 	}
 	r.probing.Store(false)
 	kept := rpc.Publish[:0]
+	copies := 0
 	for _, pm := range rpc.Publish {
 		st := r.shards.get(pm.GetTopic())
 		if st == nil || !st.joined() {
@@ -44,7 +45,9 @@ func (r *Relay) inspect(from peer.ID, rpc *pubsub.RPC) error {
 		if len(pm.ProtoReflect().GetUnknown()) > 0 {
 			pm.ProtoReflect().SetUnknown(nil)
 		}
-		if reason, verdict := r.screen(from, st, pm); verdict != message.Accept {
+		if r.peers.isCopy(st.topic, r.sum(pm.Data)) {
+			copies++ // the router knows what to do
+		} else if reason, verdict := r.screen(from, st, pm); verdict != message.Accept {
 			r.refused.add(reason, 1)
 			pm.From = []byte(refusedSource)
 			if verdict == message.Reject {
@@ -59,6 +62,11 @@ func (r *Relay) inspect(from peer.ID, rpc *pubsub.RPC) error {
 		kept = append(kept, pm)
 	}
 	rpc.Publish = kept
+	if copies > 0 && r.peers.admit(from, copies) == admitFlood {
+		r.refused.add("copy flood", 1)
+		r.faultControl(from)
+		return errDropped
+	}
 	if rpc.Control != nil {
 		r.peers.overheard(from, rpc.Control)
 		r.peers.dontAskAgain(rpc.Control)
@@ -69,7 +77,7 @@ func (r *Relay) inspect(from peer.ID, rpc *pubsub.RPC) error {
 // screen judges one message by what costs little.
 func (r *Relay) screen(from peer.ID, st *shardState, pm *pb.Message) (reason string, v message.Verdict) {
 	if len(pm.From) != 0 || pm.Seqno != nil || pm.Signature != nil || pm.Key != nil {
-		return "", message.Accept // the router's own check refuses and blames
+		return "author fields", message.Ignore // StrictNoSign; nwaku is laxer
 	}
 	if len(pm.Data) > r.cfg.MaxMessageSize {
 		return "too large", message.Ignore
@@ -102,7 +110,10 @@ func (r *Relay) screen(from peer.ID, st *shardState, pm *pb.Message) (reason str
 
 // controlItems is what an RPC costs its sender's control budget.
 func controlItems(rpc *pubsub.RPC) int {
-	n := 1 + len(rpc.Subscriptions)
+	n := len(rpc.Subscriptions)
+	if len(rpc.Publish) == 0 {
+		n++ // nothing at all isn't free
+	}
 	if c := rpc.Control; c != nil {
 		n += len(c.Graft) + len(c.Prune) + len(c.Ihave) + len(c.Iwant) + len(c.Idontwant)
 		for _, x := range c.Ihave {

@@ -14,8 +14,8 @@ type Stats struct {
 	Shards []ShardStats
 	// Refused counts what the inspector took out before other peers were told,
 	// by reason: "malformed", "too large", "meta too long", "empty field",
-	// "foreign shard", "screen reject", "screen ignore", "unproven peer",
-	// "control flood", "cut peer".
+	// "author fields", "foreign shard", "screen reject", "screen ignore", "unproven peer",
+	// "control flood", "copy flood", "cut peer".
 	Refused map[string]uint64
 	// ControlIn and ControlOut count bytes of GossipSub control messages by
 	// kind: "ihave", "iwant", "idontwant", "graft", "prune".

@@ -49,7 +49,7 @@ func (t *tracer) meshChanged(p peer.ID, topic string, size int) {
 
 // ValidateMessage implements pubsub.RawTracer.
 func (t *tracer) ValidateMessage(m *pubsub.Message) {
-	t.peers.arriving(m.GetTopic(), messageKey(m.ID))
+	t.peers.arriving(m.GetTopic(), messageKey(m.ID), (*Relay)(t).sum(m.Data))
 }
 
 // DeliverMessage implements pubsub.RawTracer.

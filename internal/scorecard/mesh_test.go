@@ -2,6 +2,7 @@ package scorecard
 
 import (
 	"context"
+	"os"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,7 +17,18 @@ import (
 	"github.com/status-im/shoal/sharding"
 )
 
-func TestMain(m *testing.M) { p2ptest.Leaks(m) }
+// victim runs instead of the tests in the soak tests' own child process.
+var victim func()
+
+func TestMain(m *testing.M) {
+	if victim != nil && os.Getenv(victimEnv) != "" {
+		victim()
+		return
+	}
+	p2ptest.Leaks(m)
+}
+
+const victimEnv = "SHOAL_SOAK_VICTIM"
 
 var (
 	shard = sharding.Shard{Cluster: 16, Index: 128}
@@ -39,7 +51,7 @@ func guarded() relay.Rules {
 	return relay.Rules{Screen: s.Screen, Validator: s.Validate}
 }
 
-// unguarded says what remains when a defence is off: the signature alone.
+// signatureOnly is what remains when a defence is off: the signature alone.
 func signatureOnly() relay.Rules {
 	return relay.Rules{Validator: func(_ context.Context, in *message.Received) message.Verdict {
 		if key.PublicKey().Verify(dosguard.Digest(in.PubsubTopic, in.Message), in.Message.Meta) {
