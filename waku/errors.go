@@ -3,6 +3,8 @@ package waku
 import (
 	"errors"
 	"fmt"
+	"net"
+	"strings"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -11,14 +13,19 @@ import (
 	"github.com/status-im/shoal/sharding"
 )
 
-var errNotYet = errors.New("waku: not built yet")
+// ErrNoSigningKey is what Send's error is, by errors.Is, on a protected shard that
+// was joined without SignWith, or whose key no longer counts.
+var ErrNoSigningKey = errors.New("waku: no key to sign with")
 
-// ErrNoSigningKey is returned by Send on a protected shard that was joined without
-// SignWith.
-var ErrNoSigningKey = errors.New("waku: no key to sign with: join with waku.SignWith(key), or call SetSigner")
+// ErrNoKey is what the error is, by errors.Is, of joining a protected shard
+// without any key.
+var ErrNoKey = errors.New("waku: no key for a protected shard")
 
-// ErrNoKey is returned by Join for a protected shard without any key.
-var ErrNoKey = errors.New("no key is known for this protected shard: give Community.PublicKey, or waku.AwaitKey() if it comes later")
+var (
+	errNodeClosed   = fmt.Errorf("waku: node: %w", net.ErrClosed)
+	errLeft         = fmt.Errorf("waku: membership: %w", net.ErrClosed)
+	errReaderClosed = fmt.Errorf("waku: reader: %w", net.ErrClosed)
+)
 
 // OptionError names an option that [New] can't follow, or two that contradict each
 // other.
@@ -30,7 +37,9 @@ type OptionError struct {
 }
 
 // Error implements error.
-func (e *OptionError) Error() string { return "" }
+func (e *OptionError) Error() string {
+	return fmt.Sprintf("waku: %s: %v", strings.Join(e.Options, " and "), e.Err)
+}
 
 // Unwrap returns Err.
 func (e *OptionError) Unwrap() error { return e.Err }
@@ -60,17 +69,28 @@ func (e *LossError) Error() string {
 	return fmt.Sprintf("waku: shard %s: reader too slow, %d messages lost", e.Shard, e.Count)
 }
 
-// ClockError is returned by Send while the network disagrees with the node's
-// clock: others would drop the message as too old, or as from the future.
+// ClockError is returned by Send on a protected shard while the network disagrees
+// with the node's clock: others would drop the message as too old, or as from the
+// future.
 type ClockError struct {
 	// Offset is how far the network's time is ahead of the node's.
 	Offset time.Duration
 }
 
 // Error implements error.
-func (e *ClockError) Error() string { return "" }
+func (e *ClockError) Error() string {
+	return fmt.Sprintf("waku: the clock seems to be %s: set it, others would drop what is sent", clockWords(e.Offset))
+}
 
-// PeerError is returned by Connect for a peer that could be reached but not kept.
+// clockWords says what an offset means for the clock that is off.
+func clockWords(offset time.Duration) string {
+	if offset < 0 {
+		return fmt.Sprintf("%v fast", -offset.Round(time.Second))
+	}
+	return fmt.Sprintf("%v slow", offset.Round(time.Second))
+}
+
+// PeerError is returned by Connect for a peer that can't be reached or kept.
 type PeerError struct {
 	Peer peer.ID
 	// Reason is a sentence, such as "peer is on cluster 1, ours is 16".
@@ -89,11 +109,17 @@ func (e *PeerError) Unwrap() error { return e.Err }
 type RefusedError struct {
 	Shard   sharding.Shard
 	Verdict message.Verdict
-	// Reason names what refused, and why if that is known.
+	// Reason names what refused.
 	Reason string
 }
 
 // Error implements error.
 func (e *RefusedError) Error() string {
-	return fmt.Sprintf("waku: shard %s: message refused (%s): %s", e.Shard, e.Verdict, e.Reason)
+	return fmt.Sprintf("waku: shard %s: message refused (%s) by %s", e.Shard, e.Verdict, e.Reason)
+}
+
+// line puts what libraries say on several lines into one.
+func line(err error) string {
+	words := strings.Fields(err.Error())
+	return strings.Join(words, " ")
 }

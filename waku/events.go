@@ -2,7 +2,10 @@ package waku
 
 import (
 	"context"
+	"fmt"
 	"iter"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -31,9 +34,13 @@ const (
 	KeyExpired
 	// MessagesLost: a reader of Shard has begun to lose messages.
 	MessagesLost
-	// ValidatorStuck: a plugged-in validator of Shard isn't asked any more, or
-	// panicked; Reason names it.
-	ValidatorStuck
+	// ValidatorTrouble: a plugged-in validator of Shard panicked, timed out, or
+	// has too many calls that never came back to be asked any more; Reason names
+	// it. Told at most once a minute for each.
+	ValidatorTrouble
+	// ClockJumped: the node's clock was set, or the machine slept; Offset is by
+	// how much.
+	ClockJumped
 	// ClockSuspect and ClockOK: the network disagrees with the node's clock, or
 	// agrees again; Offset is how far its time is ahead.
 	ClockSuspect
@@ -43,14 +50,36 @@ const (
 	EventsLost
 )
 
+var eventWords = [...]string{
+	PeerConnected:      "peer connected",
+	PeerDisconnected:   "peer disconnected",
+	PeerRejected:       "peer rejected",
+	PeerCut:            "peer cut",
+	ShardHealthChanged: "shard health changed",
+	KeyAdded:           "key added",
+	KeyExpired:         "key expired",
+	MessagesLost:       "messages lost",
+	ValidatorTrouble:   "validator in trouble",
+	ClockJumped:        "clock jumped",
+	ClockSuspect:       "clock suspect",
+	ClockOK:            "clock ok",
+	EventsLost:         "events lost",
+}
+
 // String returns the kind in words.
-func (k EventKind) String() string { return "" }
+func (k EventKind) String() string {
+	if k == 0 || int(k) >= len(eventWords) {
+		return fmt.Sprintf("event %d", uint8(k))
+	}
+	return eventWords[k]
+}
 
 // Event is something that happened to a node. Fields that don't apply to the kind
 // are zero.
 type Event struct {
-	Kind   EventKind
-	At     time.Time // the node's clock
+	Kind EventKind
+	// At is the node's clock.
+	At     time.Time
 	Peer   peer.ID
 	Shard  sharding.Shard
 	State  State
@@ -61,9 +90,160 @@ type Event struct {
 }
 
 // String returns the event as a line for people.
-func (e Event) String() string { return "" }
+func (e Event) String() string {
+	var b strings.Builder
+	b.WriteString(e.Kind.String())
+	switch e.Kind {
+	case ShardHealthChanged:
+		fmt.Fprintf(&b, ": shard %s is %s, %d in mesh", e.Shard, e.State, e.Count)
+	case KeyAdded, KeyExpired:
+		fmt.Fprintf(&b, ": shard %s, key %s", e.Shard, e.Key)
+	case MessagesLost, ValidatorTrouble:
+		fmt.Fprintf(&b, ": shard %s", e.Shard)
+	case ClockJumped:
+		fmt.Fprintf(&b, ": by %v", e.Offset.Round(time.Millisecond))
+	case ClockSuspect:
+		fmt.Fprintf(&b, ": it seems to be %s", clockWords(e.Offset))
+	case EventsLost:
+		fmt.Fprintf(&b, ": %d", e.Count)
+	}
+	if e.Peer != "" {
+		fmt.Fprintf(&b, ": %s", e.Peer)
+	}
+	if e.Reason != "" {
+		fmt.Fprintf(&b, ": %s", e.Reason)
+	}
+	return b.String()
+}
+
+// eventBuffer is how many events are held for one reader.
+const eventBuffer = 256
 
 // Events iterates over what happens from now on, until ctx ends or the node is
 // closed. Of a reader that falls behind the oldest events are dropped, and an
-// EventsLost takes their place. The sequence can be ranged over once.
-func (n *Node) Events(ctx context.Context) iter.Seq[Event] { return func(func(Event) bool) {} }
+// EventsLost takes their place. The sequence can be ranged over once; if it never
+// is, ending ctx frees it.
+func (n *Node) Events(ctx context.Context) iter.Seq[Event] {
+	r := n.events.subscribe()
+	stop := context.AfterFunc(ctx, func() { n.events.unsubscribe(r) })
+	return func(yield func(Event) bool) {
+		defer n.events.unsubscribe(r)
+		defer stop()
+		for {
+			e, ok := r.take()
+			if ok {
+				if ctx.Err() != nil || !yield(e) {
+					return
+				}
+				continue
+			}
+			select {
+			case <-r.wake:
+			case <-r.done:
+				return
+			case <-ctx.Done():
+				return
+			}
+		}
+	}
+}
+
+// eventHub hands events to readers. It never waits for one.
+type eventHub struct {
+	mu      sync.Mutex
+	readers map[*eventReader]struct{}
+	closed  bool
+}
+
+// eventReader's queue is guarded by the hub.
+type eventReader struct {
+	hub   *eventHub
+	queue []Event
+	lost  int
+	wake  chan struct{}
+	done  chan struct{}
+	ended bool
+}
+
+func (h *eventHub) subscribe() *eventReader {
+	r := &eventReader{hub: h, wake: make(chan struct{}, 1), done: make(chan struct{})}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed {
+		r.end()
+		return r
+	}
+	if h.readers == nil {
+		h.readers = map[*eventReader]struct{}{}
+	}
+	h.readers[r] = struct{}{}
+	return r
+}
+
+func (h *eventHub) unsubscribe(r *eventReader) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.readers, r)
+	r.queue = nil
+	r.end()
+}
+
+// end lets the reader finish what is queued and stop. The hub's mu is held.
+func (r *eventReader) end() {
+	if !r.ended {
+		r.ended = true
+		close(r.done)
+	}
+}
+
+func (h *eventHub) emit(e Event) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed {
+		return
+	}
+	for r := range h.readers {
+		if len(r.queue) >= eventBuffer {
+			r.queue = append(r.queue[:0], r.queue[1:]...)
+			r.lost++
+		}
+		r.queue = append(r.queue, e)
+		select {
+		case r.wake <- struct{}{}:
+		default:
+		}
+	}
+}
+
+func (r *eventReader) take() (Event, bool) {
+	r.hub.mu.Lock()
+	defer r.hub.mu.Unlock()
+	switch {
+	case r.lost > 0 && len(r.queue) > 0:
+		e := Event{Kind: EventsLost, At: r.queue[0].At, Count: r.lost}
+		r.lost = 0
+		return e, true
+	case len(r.queue) == 0:
+		return Event{}, false
+	}
+	e := r.queue[0]
+	r.queue = r.queue[1:]
+	return e, true
+}
+
+// close ends all readers; what is queued for them can still be read.
+func (h *eventHub) close() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.closed = true
+	for r := range h.readers {
+		r.end()
+	}
+	clear(h.readers)
+}
+
+// emit stamps an event and hands it out.
+func (n *Node) emit(e Event) {
+	e.At = n.cfg.now()
+	n.events.emit(e)
+}

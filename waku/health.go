@@ -1,10 +1,14 @@
 package waku
 
 import (
+	"fmt"
+	"slices"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 
+	"github.com/status-im/shoal/message"
+	"github.com/status-im/shoal/relay"
 	"github.com/status-im/shoal/sharding"
 )
 
@@ -22,7 +26,17 @@ const (
 )
 
 // String returns "unhealthy", "minimal" or "sufficient".
-func (s State) String() string { return "" }
+func (s State) String() string {
+	switch s {
+	case Unhealthy:
+		return "unhealthy"
+	case Minimal:
+		return "minimal"
+	case Sufficient:
+		return "sufficient"
+	}
+	return fmt.Sprintf("state %d", uint8(s))
+}
 
 // Mode says how the node takes part in a shard.
 type Mode uint8
@@ -34,7 +48,12 @@ const (
 )
 
 // String returns "relay".
-func (m Mode) String() string { return "" }
+func (m Mode) String() string {
+	if m == ModeRelay {
+		return "relay"
+	}
+	return fmt.Sprintf("mode %d", uint8(m))
+}
 
 // Health is a node's state at one moment: a value, nobody else's.
 type Health struct {
@@ -42,9 +61,9 @@ type Health struct {
 	At time.Time
 	// State is the worst shard's; Unhealthy when nothing is joined.
 	State State
-	// Summary says in a sentence what is wrong, or that nothing is.
+	// Summary says in a sentence what is wrong first, or that nothing is.
 	Summary string
-	// Peers is the number of connected peers.
+	// Peers is the number of connected peers that belong to the network.
 	Peers int
 	// Shards are the joined shards, in order.
 	Shards []ShardHealth
@@ -77,8 +96,8 @@ type ShardHealth struct {
 	// Delivered counts messages that passed every rule, Lost those that slow
 	// readers lost.
 	Delivered, Lost uint64
-	// Refused counts what didn't pass, by reason: "no_signature",
-	// "bad_signature", "outside_window", "replay", ….
+	// Refused counts what didn't pass the shard's rules, by reason:
+	// "no_signature", "bad_signature", "outside_window", "replay", ….
 	Refused map[string]uint64
 	// Validators are the plugged-in ones that aren't well.
 	Validators []ValidatorHealth
@@ -90,8 +109,9 @@ type ValidatorHealth struct {
 	// Stuck is how many of its calls were abandoned and still run; at 16 it isn't
 	// asked any more.
 	Stuck int
-	// TimedOut and Panicked count its calls that ended so.
-	TimedOut, Panicked uint64
+	// TimedOut, Panicked and NoVerdict count its calls that ended so, NotAsked
+	// the messages ignored without a call because it was stuck.
+	TimedOut, Panicked, NoVerdict, NotAsked uint64
 }
 
 // ClockHealth is what the node thinks of its clock, from the timestamps of signed
@@ -127,4 +147,141 @@ type StaticPeer struct {
 }
 
 // Health returns the node's state. It asks nobody and doesn't wait.
-func (n *Node) Health() Health { return Health{} }
+func (n *Node) Health() Health {
+	h := Health{
+		At:          n.cfg.now(),
+		Peers:       len(n.peers.proven()),
+		Clock:       n.clock.health(),
+		Disconnects: n.peers.lastDisconnects(),
+	}
+	for _, s := range n.static {
+		h.Static = append(h.Static, s.health())
+	}
+	stats := n.shardStats()
+	for i, s := range n.shards.joined() {
+		sh := s.health(stats[s.shard])
+		h.Shards = append(h.Shards, sh)
+		if i == 0 || sh.State < h.State {
+			h.State = sh.State
+		}
+	}
+	h.Summary = h.summary()
+	return h
+}
+
+func (n *Node) shardStats() map[sharding.Shard]relay.ShardStats {
+	stats := map[sharding.Shard]relay.ShardStats{}
+	for _, st := range n.relay.Stats().Shards {
+		stats[st.Shard] = st
+	}
+	return stats
+}
+
+func (s *shard) health(stats relay.ShardStats) ShardHealth {
+	mesh := s.mesh.Load()
+	h := ShardHealth{
+		Shard:       s.shard,
+		Mode:        ModeRelay,
+		State:       s.state(mesh),
+		Mesh:        int(mesh),
+		Peers:       len(s.node.relay.Peers(s.shard)),
+		Memberships: s.memberships(),
+		Protected:   s.protected.Load(),
+		Delivered:   stats.Delivered,
+		Lost:        stats.Lost,
+		Refused:     s.refused(stats),
+	}
+	if h.Protected {
+		h.Keys = len(s.keys.Valid(s.node.cfg.now()))
+	}
+	for _, p := range s.plugins {
+		if v, unwell := p.health(); unwell {
+			h.Validators = append(h.Validators, v)
+		}
+	}
+	h.Reason = h.reason(s.node.cfg.profile.DLow)
+	return h
+}
+
+// refused counts by reason; reasons that didn't occur are left out.
+func (s *shard) refused(stats relay.ShardStats) map[string]uint64 {
+	out := map[string]uint64{}
+	for _, c := range s.signed.Counters().Snapshot() {
+		if c.Verdict != message.Accept && c.N > 0 {
+			out[c.Reason.String()] += c.N
+		}
+	}
+	for _, c := range s.budget.Counters().Snapshot() {
+		if c.Verdict != message.Accept && c.N > 0 {
+			out[c.Reason.String()] += c.N
+		}
+	}
+	for _, p := range s.plugins {
+		for _, c := range p.budget.Counters().Snapshot() {
+			if c.Verdict != message.Accept && c.N > 0 {
+				out[c.Reason.String()] += c.N
+			}
+		}
+	}
+	if stats.Overload > 0 {
+		out["overload"] = stats.Overload
+	}
+	return out
+}
+
+func (h ShardHealth) reason(dLow int) string {
+	stuck := slices.IndexFunc(h.Validators, func(v ValidatorHealth) bool { return v.Stuck >= maxStuck })
+	switch {
+	case h.Protected && h.Keys == 0:
+		return "no key counts now: nothing passes until AddKey"
+	case stuck >= 0:
+		return fmt.Sprintf("validator %q doesn't answer: nothing passes", h.Validators[stuck].Name)
+	case h.State == Sufficient:
+		return ""
+	case h.Peers == 0:
+		return "no connected peer carries the shard"
+	case h.Mesh == 0:
+		return fmt.Sprintf("none of %d peers is in the mesh yet", h.Peers)
+	}
+	return fmt.Sprintf("%d of at least %d mesh peers", h.Mesh, dLow)
+}
+
+// summary names what is worst.
+func (h Health) summary() string {
+	if h.Clock.Suspect {
+		return "the clock seems to be " + clockWords(h.Clock.Offset)
+	}
+	if len(h.Shards) == 0 {
+		return "no shard is joined"
+	}
+	if h.Peers == 0 {
+		return "no peers" + h.whyNoPeers()
+	}
+	for _, s := range h.Shards {
+		if s.Reason != "" && s.State == h.State {
+			return fmt.Sprintf("shard %s: %s", s.Shard, s.Reason)
+		}
+	}
+	for _, s := range h.Shards {
+		if s.Reason != "" {
+			return fmt.Sprintf("shard %s: %s", s.Shard, s.Reason)
+		}
+	}
+	return "all is well"
+}
+
+func (h Health) whyNoPeers() string {
+	for _, s := range h.Static {
+		if s.LastError != "" {
+			return fmt.Sprintf(": static peer %s: %s", s.Peer, s.LastError)
+		}
+	}
+	if len(h.Disconnects) > 0 {
+		d := h.Disconnects[0]
+		return fmt.Sprintf(": the last one, %s: %s", d.Peer, d.Reason)
+	}
+	if len(h.Static) == 0 {
+		return ": none was named, and nobody connected"
+	}
+	return " yet"
+}

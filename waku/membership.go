@@ -2,12 +2,12 @@ package waku
 
 import (
 	"context"
-	"iter"
+	"errors"
+	"fmt"
+	"sync"
 	"time"
 
-	"github.com/libp2p/go-libp2p/core/peer"
-
-	"github.com/status-im/shoal/message"
+	"github.com/status-im/shoal/relay"
 	dosguard "github.com/status-im/shoal/rln-free-dos"
 	"github.com/status-im/shoal/sharding"
 )
@@ -17,7 +17,7 @@ type Community struct {
 	// Shard must be one of the node's cluster.
 	Shard sharding.Shard
 	// PublicKey is the key that signs the shard's messages. Nil: the shard isn't
-	// protected, unless Keys, Protected or the node's options say so.
+	// protected, unless Keys, Protected, SignWith or the node's options say so.
 	PublicKey *dosguard.PublicKey
 	// Keys are further keys, with the times in which they count.
 	Keys []CommunityKey
@@ -29,19 +29,27 @@ type Community struct {
 // CommunityKey is a key that counts for a while.
 type CommunityKey struct {
 	Key *dosguard.PublicKey
-	// From and Until bound the time in which messages signed by Key are taken.
-	// Zero: unbounded.
+	// From and Until bound the timestamps of messages that Key may sign: from
+	// From on and before Until. Zero: unbounded.
 	From, Until time.Time
 }
 
 // JoinOption changes how [Node.Join] joins.
 type JoinOption func(*joinConfig)
 
-type joinConfig struct{}
+type joinConfig struct {
+	signer  *dosguard.PrivateKey
+	signs   bool
+	buffer  int
+	buffers bool
+	await   bool
+}
 
 // SignWith lets the membership send on a protected shard. The key's public half
 // must be among the community's keys; if the community names none, it is the key.
-func SignWith(key *dosguard.PrivateKey) JoinOption { return func(*joinConfig) {} }
+func SignWith(key *dosguard.PrivateKey) JoinOption {
+	return func(c *joinConfig) { c.signer, c.signs = key, true }
+}
 
 // AsRelay takes part in the shard's relay mesh. It is the default.
 func AsRelay() JoinOption { return func(*joinConfig) {} }
@@ -49,146 +57,167 @@ func AsRelay() JoinOption { return func(*joinConfig) {} }
 // WithBuffer sets how many messages are held for each reader of the membership.
 // When a reader falls behind, the oldest are dropped, counted, and reported to it
 // as a *[LossError]. Default: 1024.
-func WithBuffer(messages int) JoinOption { return func(*joinConfig) {} }
+func WithBuffer(messages int) JoinOption {
+	return func(c *joinConfig) { c.buffer, c.buffers = messages, true }
+}
 
 // AwaitKey joins a protected shard whose key isn't known yet. Nothing is passed on
 // or delivered until [Membership.AddKey].
-func AwaitKey() JoinOption { return func(*joinConfig) {} }
+func AwaitKey() JoinOption { return func(c *joinConfig) { c.await = true } }
 
 // Join makes the node part of a community's shard, or of an unprotected one.
 // Joining is quick and needs nobody else; messages flow when the mesh has formed,
 // which [Health] tells. A shard can be joined several times, by parts of a
 // program that don't know each other: the memberships share the shard, its keys
-// and its replay memory, and each leaves for itself.
+// and its replay memory, and each leaves for itself. Only when nobody is a member
+// of a shard may a Join bring other keys than the shard had before; and a shard
+// that was protected once stays so for the node's life.
 //
 // The error says what is missing or wrong; a *[ConflictError] names what this
 // Join asks for and what stands against it.
 func (n *Node) Join(ctx context.Context, c Community, opts ...JoinOption) (*Membership, error) {
-	return nil, errNotYet
+	var cfg joinConfig
+	for _, opt := range opts {
+		if opt == nil {
+			return nil, errors.New("waku: Join: an option is nil")
+		}
+		opt(&cfg)
+	}
+	t, err := n.terms(c, cfg)
+	if err != nil {
+		return nil, err
+	}
+	if err := context.Cause(ctx); err != nil {
+		return nil, err
+	}
+	n.life.RLock()
+	defer n.life.RUnlock()
+	if n.closed {
+		return nil, errNodeClosed
+	}
+	m, err := n.ensureShard(c.Shard).join(t, cfg.buffer)
+	if err != nil {
+		return nil, err
+	}
+	n.shardsChanged()
+	return m, nil
+}
+
+// terms checks what a Join says by itself.
+func (n *Node) terms(c Community, cfg joinConfig) (terms, error) {
+	fail := func(format string, args ...any) (terms, error) {
+		return terms{}, fmt.Errorf("waku: Join: shard %s: %w", c.Shard, fmt.Errorf(format, args...))
+	}
+	if err := c.Shard.Valid(); err != nil {
+		return terms{}, fmt.Errorf("waku: Join: %w", err)
+	}
+	t := terms{keys: c.Keys, signer: cfg.signer, await: cfg.await}
+	if c.PublicKey != nil {
+		t.keys = append([]CommunityKey{{Key: c.PublicKey}}, t.keys...)
+	}
+	t.protected = len(t.keys) > 0 || c.Protected || cfg.await || cfg.signs
+	named := cfg.signer == nil || len(t.keys) == 0
+	for _, k := range t.keys {
+		if k.Key == nil {
+			return fail("Community.Keys has a nil key")
+		}
+		named = named || k.Key.Equal(cfg.signer.PublicKey())
+	}
+	switch {
+	case c.Shard.Cluster != n.cfg.network.Cluster:
+		return fail("the node belongs to network %s: its shards are %d/0 to %d/%d", n.cfg.network,
+			n.cfg.network.Cluster, n.cfg.network.Cluster, sharding.MaxIndex)
+	case cfg.signs && cfg.signer == nil:
+		return fail("SignWith: the key is nil: leave the option out to listen only")
+	case cfg.buffers && cfg.buffer < 1:
+		return fail("WithBuffer: %d messages, want a positive number", cfg.buffer)
+	case !named:
+		return fail("SignWith: key %s isn't among the community's keys: sign with one of them", cfg.signer.PublicKey())
+	}
+	return t, nil
+}
+
+// join adds a membership. The rules are in force before the shard is.
+func (s *shard) join(t terms, buffer int) (*Membership, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.agree(t); err != nil {
+		return nil, err
+	}
+	// What holds the shard reads nothing: no message has an empty content topic.
+	hold, err := s.node.relay.Subscribe(s.shard, relay.SubscribeConfig{Buffer: 1, ContentTopics: []string{""}})
+	if err != nil {
+		return nil, fmt.Errorf("waku: joining shard %s: %w", s.shard, err)
+	}
+	m := &Membership{shard: s, hold: hold, buffer: buffer, signer: t.signer, readers: map[*Reader]struct{}{}}
+	s.members[m] = struct{}{}
+	return m, nil
 }
 
 // Membership is one part in a community. Its methods are safe for concurrent use.
-type Membership struct{}
+type Membership struct {
+	shard  *shard
+	hold   *relay.Subscription
+	buffer int
+
+	// signing is held while a message is stamped and signed, so that a change of
+	// keys has a before and an after.
+	signing sync.RWMutex
+	signer  *dosguard.PrivateKey
+
+	mu      sync.Mutex
+	readers map[*Reader]struct{}
+	left    bool
+}
 
 // Shard is the shard joined.
-func (m *Membership) Shard() sharding.Shard { return sharding.Shard{} }
-
-// SendOption changes how [Membership.Send] sends.
-type SendOption func(*sendConfig)
-
-type sendConfig struct{}
-
-// Ephemeral asks store nodes not to keep the message.
-func Ephemeral() SendOption { return func(*sendConfig) {} }
-
-// PayloadVersion sets the message's version field: 0, or 1 for payloads encrypted
-// after 26/WAKU2-PAYLOAD.
-func PayloadVersion(v uint32) SendOption { return func(*sendConfig) {} }
-
-// Delivery says what became of a sent message.
-type Delivery struct {
-	// Hash is the deterministic message hash (14/WAKU2-MESSAGE), by which stores
-	// and readers know the message.
-	Hash message.Hash
-	// Timestamp is the one given to the message. It grows from message to message
-	// of a node.
-	Timestamp time.Time
-	// Size is the encoded message's, in bytes.
-	Size int
-	// Peers is how many peers the message was handed to. Zero isn't an error: who
-	// listens here has it, but nobody else.
-	Peers int
-	// LowMesh is true when that is fewer than a mesh needs: the message may not
-	// get far.
-	LowMesh bool
-}
-
-// Send gives a payload to the community: it stamps, signs and publishes a message,
-// which this node's own readers get too. It returns when the message has been
-// handed to peers.
-//
-// Errors: [ErrNoSigningKey], *[ClockError], *message.TooLargeError, the errors of
-// message.Validate, *sharding.TopicError for a content topic that a protected
-// shard doesn't take, *[RefusedError] if a plugged-in validator doesn't accept,
-// one that is net.ErrClosed after Leave or Close, and ctx's.
-func (m *Membership) Send(ctx context.Context, contentTopic string, payload []byte, opts ...SendOption) (*Delivery, error) {
-	return nil, errNotYet
-}
-
-// Envelope is a message that passed the shard's rules.
-type Envelope struct {
-	// Shard is where it came from.
-	Shard sharding.Shard
-	// Message is shared by all readers: read it, don't change it.
-	Message *message.Message
-	// Hash is the deterministic message hash (14/WAKU2-MESSAGE).
-	Hash message.Hash
-	// From is the peer that handed the message over, not its author; this node's
-	// own id for what it sent itself.
-	From peer.ID
-	// ReceivedAt is the node's clock when the message was accepted.
-	ReceivedAt time.Time
-}
-
-// Messages iterates over messages of the given content topics, or of all if none
-// is given, from now on: what arrives between this call and the loop isn't
-// missed. A *[LossError] is yielded like a message and doesn't end the loop.
-// Leave and Close end it with an error that is net.ErrClosed; when ctx ends it
-// ends without one. The sequence can be ranged over once.
-func (m *Membership) Messages(ctx context.Context, contentTopics ...string) iter.Seq2[*Envelope, error] {
-	return func(func(*Envelope, error) bool) {}
-}
-
-// Subscribe returns a reader of the given content topics, or of all if none is
-// given. Readers are independent of each other. Close it when done.
-func (m *Membership) Subscribe(contentTopics ...string) (*Reader, error) { return nil, errNotYet }
-
-// Reader gets a membership's messages. Its methods are safe for concurrent use.
-type Reader struct{}
-
-// Next waits for the next message. A *[LossError] reports messages lost since the
-// last call and doesn't end the reader. After Close, Leave or Node.Close the error
-// is net.ErrClosed.
-func (r *Reader) Next(ctx context.Context) (*Envelope, error) { return nil, errNotYet }
-
-// AddTopics adds content topics. On a reader of all topics it narrows to these.
-func (r *Reader) AddTopics(contentTopics ...string) {}
-
-// RemoveTopics removes content topics. When none is left nothing is delivered.
-func (r *Reader) RemoveTopics(contentTopics ...string) {}
-
-// Lost is how many messages the reader has lost so far.
-func (r *Reader) Lost() uint64 { return 0 }
-
-// Close ends the reader at once. It is idempotent.
-func (r *Reader) Close() error { return nil }
+func (m *Membership) Shard() sharding.Shard { return m.shard.shard }
 
 // Leave ends the membership and its readers, at once, whether or not they read.
 // The shard's mesh is left with its last membership; its keys and its memory stay,
 // so that joining again opens no gap. It is idempotent.
-func (m *Membership) Leave() error { return errNotYet }
-
-// AddKey lets messages signed by key pass from from until until; zero times are
-// unbounded. A key that is known already gets these bounds.
-func (m *Membership) AddKey(key *dosguard.PublicKey, from, until time.Time) error { return errNotYet }
-
-// ExpireKey ends a key's time at the given moment.
-func (m *Membership) ExpireKey(key *dosguard.PublicKey, at time.Time) error { return errNotYet }
-
-// RemoveKey ends a key's time now. Without any key left nothing passes.
-func (m *Membership) RemoveKey(key *dosguard.PublicKey) error { return errNotYet }
-
-// SetSigner changes the key that Send signs with. Its public half must be among
-// the shard's valid keys. Nil: don't send any more.
-func (m *Membership) SetSigner(key *dosguard.PrivateKey) error { return errNotYet }
-
-// Rotate replaces the community's key without a gap: key signs from now on, its
-// public half counts from now on, and every other key counts for overlap longer.
-// Members who don't know the new key refuse what it signs, so let them AddKey it
-// first.
-func (m *Membership) Rotate(key *dosguard.PrivateKey, overlap time.Duration) error {
-	return errNotYet
+func (m *Membership) Leave() error {
+	if err := m.leave(); err != nil {
+		return err
+	}
+	m.shard.node.shardsChanged()
+	return nil
 }
 
-// Keys are the shard's keys, past and future ones included, in no order.
-func (m *Membership) Keys() []CommunityKey { return nil }
+func (m *Membership) leave() error {
+	m.mu.Lock()
+	if m.left {
+		m.mu.Unlock()
+		return nil
+	}
+	m.left = true
+	readers := m.readers
+	m.readers = nil
+	m.mu.Unlock()
+	for r := range readers {
+		r.end()
+	}
+	s := m.shard
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.members, m)
+	if err := m.hold.Close(); err != nil {
+		return fmt.Errorf("waku: leaving shard %s: %w", s.shard, err)
+	}
+	if len(s.members) == 0 {
+		s.mesh.Store(0)
+	}
+	return nil
+}
+
+func (m *Membership) alive() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !m.left {
+		return nil
+	}
+	if m.shard.node.isClosed() {
+		return errNodeClosed
+	}
+	return errLeft
+}

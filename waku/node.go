@@ -2,12 +2,48 @@ package waku
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
 
+	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/status-im/shoal/relay"
+	"github.com/status-im/shoal/sharding"
 )
 
+// closeTimeout bounds Close: what isn't ours (the host's transports) may hang.
+const closeTimeout = 4 * time.Second
+
 // Node is a running Waku node. Its methods are safe for concurrent use.
-type Node struct{}
+type Node struct {
+	cfg    *config
+	host   host.Host
+	relay  *relay.Relay
+	events eventHub
+	gater  *gater
+	peers  peerTable
+	shards shardTable
+	clock  *clockWatch
+	static []*staticPeer
+	tasks  *tasks
+	record recordKeeper
+
+	stamps    sync.Mutex
+	lastStamp time.Time
+
+	life     sync.RWMutex // held while joining
+	closed   bool
+	ending   atomic.Bool
+	closing  sync.Once
+	closeErr error
+	undo     []func() error // what Close does, the last first
+}
 
 // New returns a running node. Without options it is a relay node of the [Local]
 // network that listens on ephemeral loopback ports, has an identity of its own
@@ -15,37 +51,263 @@ type Node struct{}
 //
 // ctx bounds the start alone. An error names the option that can't be followed,
 // or both of two that contradict each other; nothing is left running then.
-func New(ctx context.Context, opts ...Option) (*Node, error) { return nil, errNotYet }
+func New(ctx context.Context, opts ...Option) (*Node, error) {
+	cfg, err := newConfig(ctx, opts)
+	if err != nil {
+		return nil, err
+	}
+	n := &Node{
+		cfg:    cfg,
+		gater:  newGater(),
+		tasks:  newTasks(),
+		peers:  peerTable{m: map[peer.ID]*remote{}},
+		shards: shardTable{m: map[sharding.Shard]*shard{}},
+	}
+	n.clock = newClockWatch(cfg.now, cfg.window, n.peers.count, n.emit)
+	if err := n.start(ctx); err != nil {
+		return nil, errors.Join(err, n.Close())
+	}
+	return n, nil
+}
+
+// start opens one thing after the other; Close closes what was opened.
+func (n *Node) start(ctx context.Context) error {
+	n.onClose(func() error { n.tasks.end(); return nil })
+	if err := n.openHost(); err != nil {
+		return err
+	}
+	if err := n.openRelay(); err != nil {
+		return err
+	}
+	if err := n.openMetrics(); err != nil {
+		return err
+	}
+	for _, p := range n.cfg.protected {
+		if err := n.ensureShard(p.shard).configure(p.keys); err != nil {
+			return optionErr(err, "WithProtectedShard")
+		}
+	}
+	if err := n.openRecord(); err != nil {
+		return err
+	}
+	n.serveMetadata()
+	n.watchPeers()
+	if err := n.listen(); err != nil {
+		return err
+	}
+	if err := context.Cause(ctx); err != nil {
+		return fmt.Errorf("waku: New: %w", err)
+	}
+	n.tasks.start((&keeper{node: n}).run)
+	for _, info := range n.cfg.staticPeers {
+		n.static = append(n.static, newStaticPeer(n, info))
+	}
+	for _, s := range n.static {
+		n.tasks.start(s.run)
+	}
+	return nil
+}
+
+func (n *Node) onClose(f func() error) { n.undo = append(n.undo, f) }
+
+func (n *Node) openHost() error {
+	if n.host = n.cfg.host; n.host != nil {
+		return nil
+	}
+	h, err := newHost(n.cfg, n.gater)
+	if err != nil {
+		return err
+	}
+	n.host = h
+	n.onClose(h.Close)
+	return nil
+}
+
+// listen comes when everything is mounted: peers ask as soon as they are connected.
+func (n *Node) listen() error {
+	for i, addr := range n.cfg.listenAddrs {
+		if err := n.host.Network().Listen(addr); err != nil {
+			return optionErr(fmt.Errorf("can't listen on %s (%s): choose another address or port", n.cfg.listen[i], line(err)), "WithListenAddrs")
+		}
+	}
+	return nil
+}
+
+func (n *Node) openRelay() error {
+	r, err := relay.New(n.host, relay.Config{
+		Profile:         n.cfg.profile,
+		MaxMessageSize:  n.cfg.network.MaxMessageSize,
+		MaxPeersPerAddr: n.cfg.maxConnsPerIP,
+		Logger:          n.cfg.logger,
+		Now:             n.cfg.now,
+		OnEvent:         n.onRelay,
+	})
+	if err != nil {
+		return optionErr(err, "WithRelayProfile")
+	}
+	n.relay = r
+	n.onClose(r.Close)
+	n.onClose(n.closeShards)
+	return nil
+}
+
+func (n *Node) openMetrics() error {
+	r := n.cfg.metrics
+	if r == nil {
+		return nil
+	}
+	c := collector{n}
+	if err := r.Register(c); err != nil {
+		var already prometheus.AlreadyRegisteredError
+		if errors.As(err, &already) {
+			err = errors.New("the registerer has a node's metrics already: give each node its own, or prometheus.WrapRegistererWith labels")
+		}
+		return optionErr(err, "WithMetrics")
+	}
+	n.onClose(func() error { r.Unregister(c); return nil })
+	return nil
+}
+
+// watchPeers hears of connections, those included that a host of the caller's has
+// already.
+func (n *Node) watchPeers() {
+	watch := &network.NotifyBundle{ConnectedF: n.connected, DisconnectedF: n.disconnected}
+	n.host.Network().Notify(watch)
+	n.onClose(func() error { n.host.Network().StopNotify(watch); return nil })
+	for _, c := range n.host.Network().Conns() {
+		n.connected(n.host.Network(), c)
+	}
+}
+
+// onRelay is called by relay, sometimes on its event loop: it only takes notes.
+func (n *Node) onRelay(e relay.Event) {
+	switch e.Kind {
+	case relay.PeerCut:
+		n.gater.cut(e.Peer, e.Reason)
+		n.peers.blame(e.Peer, "cut: "+e.Reason)
+		n.emit(Event{Kind: PeerCut, Peer: e.Peer, Reason: e.Reason})
+	case relay.MeshChanged:
+		if s := n.shards.get(e.Shard); s != nil {
+			s.meshChanged(e.Count)
+		}
+	case relay.ReaderLost:
+		n.emit(Event{Kind: MessagesLost, Shard: e.Shard})
+	case relay.ValidatorPanic:
+		n.emit(Event{Kind: ValidatorTrouble, Shard: e.Shard, Reason: "panic: " + e.Reason})
+	}
+}
 
 // Close ends every membership, connection and goroutine of the node, within five
 // seconds, and waits for them. It is idempotent; every call returns the same
 // error, which names plugged-in validators that ignored their context and are
 // still running.
-func (n *Node) Close() error { return errNotYet }
+func (n *Node) Close() error {
+	n.closing.Do(func() { n.closeErr = n.shutdown() })
+	return n.closeErr
+}
+
+func (n *Node) shutdown() error {
+	n.ending.Store(true)
+	n.life.Lock()
+	n.closed = true
+	n.life.Unlock()
+	n.tasks.cancel()
+	done := make(chan error, 1)
+	go func() {
+		var errs []error
+		for i := len(n.undo) - 1; i >= 0; i-- {
+			if err := n.undo[i](); err != nil {
+				errs = append(errs, err)
+			}
+		}
+		done <- errors.Join(errs...)
+	}()
+	timer := time.NewTimer(closeTimeout)
+	defer timer.Stop()
+	defer n.events.close()
+	select {
+	case err := <-done:
+		return err
+	case <-timer.C:
+		return fmt.Errorf("waku: Close: not all has ended after %v", closeTimeout)
+	}
+}
+
+// closeShards leaves everything and ends the plugged-in validators.
+func (n *Node) closeShards() error {
+	var errs []error
+	var plugins []*plugin
+	for _, s := range n.shards.all() {
+		errs = append(errs, s.close())
+		plugins = append(plugins, s.plugins...)
+	}
+	return errors.Join(append(errs, closePlugins(plugins))...)
+}
+
+func (n *Node) isClosed() bool { return n.ending.Load() }
 
 // PeerID is the node's libp2p identity.
-func (n *Node) PeerID() peer.ID { return "" }
+func (n *Node) PeerID() peer.ID { return n.host.ID() }
+
+// Network is the network that the node belongs to.
+func (n *Node) Network() Network { return n.cfg.network }
 
 // Addrs are the addresses the node can be reached at, as full multiaddrs that
 // end in /p2p/<peer id>: what [Node.Connect] and [WithStaticPeers] take.
-func (n *Node) Addrs() []string { return nil }
+func (n *Node) Addrs() []string {
+	var out []string
+	for _, a := range n.host.Addrs() {
+		out = append(out, a.String()+"/p2p/"+n.host.ID().String())
+	}
+	return out
+}
 
-// ENR is the node's signed record (31/WAKU2-ENR) in its text form, "enr:…": key,
-// address, capabilities and joined shards. Its sequence number grows with every
-// change.
-func (n *Node) ENR() string { return "" }
-
-// Network is the network that the node belongs to.
-func (n *Node) Network() Network { return Network{} }
-
-// Connect dials a peer, once: a full multiaddr that ends in /p2p/<peer id>, or a
-// /dnsaddr. See [WithStaticPeers] for peers to stay connected with. It returns
-// when the peer has proven that it belongs to this network; otherwise a
-// *[PeerError] says what was wrong with it.
-func (n *Node) Connect(ctx context.Context, addr string) (peer.ID, error) { return "", errNotYet }
+// Connect dials a peer, once: a full multiaddr that ends in /p2p/<peer id>. See
+// [WithStaticPeers] for peers to stay connected with. It returns when the peer has
+// proven that it belongs to this network; otherwise a *[PeerError] says what was
+// wrong with it. A peer that was cut is refused for ten minutes.
+func (n *Node) Connect(ctx context.Context, addr string) (peer.ID, error) {
+	if n.isClosed() {
+		return "", errNodeClosed
+	}
+	info, err := parsePeerAddr(addr)
+	if err != nil {
+		return "", fmt.Errorf("waku: Connect: %w", err)
+	}
+	if info.ID == n.host.ID() {
+		return "", fmt.Errorf("waku: Connect: %s is this node itself", addr)
+	}
+	if _, err := n.connect(ctx, info); err != nil {
+		if n.isClosed() {
+			return "", errNodeClosed
+		}
+		return "", err
+	}
+	return info.ID, nil
+}
 
 // Disconnect closes the connections to a peer. A static peer is dialled again.
-func (n *Node) Disconnect(p peer.ID) error { return errNotYet }
+func (n *Node) Disconnect(p peer.ID) error {
+	if n.isClosed() {
+		return errNodeClosed
+	}
+	n.peers.blame(p, "disconnected by the application")
+	if err := n.host.Network().ClosePeer(p); err != nil {
+		return fmt.Errorf("waku: Disconnect: %s", line(err))
+	}
+	return nil
+}
 
-// Peers returns the connected peers.
-func (n *Node) Peers() []Peer { return nil }
+// retryStatic dials the static peers that are gone without waiting out their
+// pauses.
+func (n *Node) retryStatic() {
+	for _, s := range n.static {
+		s.retry()
+	}
+}
+
+// shardsChanged follows a Join or Leave.
+func (n *Node) shardsChanged() {
+	n.refreshRecord()
+	n.retryStatic()
+}

@@ -17,55 +17,80 @@ import (
 // that contradict each other fail in New.
 type Option func(*config)
 
-type config struct{}
-
 // WithNetwork chooses the network. Default: [Local].
-func WithNetwork(network Network) Option { return func(*config) {} }
+func WithNetwork(network Network) Option {
+	return func(c *config) { c.once("WithNetwork"); c.network = network }
+}
 
 // WithListenAddrs sets the multiaddrs listened on: TCP, QUIC (/udp/…/quic-v1) or
 // WebSocket (/tcp/…/ws). Called without addresses the node doesn't listen.
 // Default: ephemeral ports of the loopback address, one for each transport.
-func WithListenAddrs(addrs ...string) Option { return func(*config) {} }
+func WithListenAddrs(addrs ...string) Option {
+	return func(c *config) { c.once("WithListenAddrs"); c.listen = addrs }
+}
 
 // WithNodeKey sets the node's identity: a secp256k1 private key of 32 bytes. See
 // [GenerateNodeKey] and [ParseNodeKey]. Default: a new one.
-func WithNodeKey(key []byte) Option { return func(*config) {} }
+func WithNodeKey(key []byte) Option {
+	return func(c *config) { c.once("WithNodeKey"); c.nodeKey = key }
+}
 
 // WithHost runs the node on a host of the caller's, who keeps it: Close leaves it
-// open. Addresses, identity, user agent and connection limits are then the
-// host's. For tests, simulations and programs that have a host already.
-func WithHost(h host.Host) Option { return func(*config) {} }
+// open. Addresses, identity (it must be a secp256k1 key), user agent and
+// connection limits are then the host's. For tests, simulations and programs that
+// have a host already.
+func WithHost(h host.Host) Option {
+	return func(c *config) { c.once("WithHost"); c.host = h }
+}
 
 // WithUserAgent sets the name shown to peers (libp2p identify). Default:
 // "shoal".
-func WithUserAgent(name string) Option { return func(*config) {} }
+func WithUserAgent(name string) Option {
+	return func(c *config) { c.once("WithUserAgent"); c.userAgent = name }
+}
 
 // WithStaticPeers names peers to stay connected with, as full multiaddrs. They
 // are dialled at the start and again, with growing pauses, whenever they are
-// gone. New doesn't wait for them.
-func WithStaticPeers(addrs ...string) Option { return func(*config) {} }
+// gone. New doesn't wait for them. May be given several times.
+func WithStaticPeers(addrs ...string) Option {
+	return func(c *config) { c.static = append(c.static, addrs...) }
+}
 
 // WithRelayProfile sets the GossipSub parameters. Default: relay.Classic().
-func WithRelayProfile(p relay.Profile) Option { return func(*config) {} }
+func WithRelayProfile(p relay.Profile) Option {
+	return func(c *config) { c.once("WithRelayProfile"); c.profile = p }
+}
+
+// WithMaxConns sets how many connections the node may have. No more than two
+// thirds of them are such that others dialled. Default: 300.
+func WithMaxConns(n int) Option {
+	return func(c *config) { c.once("WithMaxConns"); c.maxConns = n }
+}
 
 // WithMaxConnsPerIP sets how many connections one IP address (IPv6: one /64) may
 // have, and how many peers on it keep full standing in relay meshes. Loopback is
 // exempt. Default: 30.
-func WithMaxConnsPerIP(n int) Option { return func(*config) {} }
+func WithMaxConnsPerIP(n int) Option {
+	return func(c *config) { c.once("WithMaxConnsPerIP"); c.maxConnsPerIP = n }
+}
 
 // WithMaxMessageSize sets the largest encoded message in bytes, in place of the
 // network's.
-func WithMaxMessageSize(bytes int) Option { return func(*config) {} }
+func WithMaxMessageSize(bytes int) Option {
+	return func(c *config) { c.once("WithMaxMessageSize"); c.maxMessageSize = bytes }
+}
 
 // WithMessageWindow sets how far a signed message's timestamp may be from the
 // clock, either way. Nodes of a network should agree on it. Default: 5 minutes.
-func WithMessageWindow(d time.Duration) Option { return func(*config) {} }
+func WithMessageWindow(d time.Duration) Option {
+	return func(c *config) { c.once("WithMessageWindow"); c.window = d }
+}
 
 // WithProtectedShard makes the node pass on only what one of keys has signed, on
 // a shard that it carries for others: [Node.Join] then needs no key. May be given
 // for several shards, and again for one of them to add keys.
 func WithProtectedShard(shard sharding.Shard, keys ...*dosguard.PublicKey) Option {
-	return func(*config) {}
+	return func(c *config) { c.protected = append(c.protected, protectedShard{shard, keys}) }
 }
 
 // WithValidator plugs in a validator of the application's for one shard. It runs
@@ -75,27 +100,36 @@ func WithProtectedShard(shard sharding.Shard, keys ...*dosguard.PublicKey) Optio
 // abandoned, and after 16 abandoned calls not asked again until one of them
 // returns: [Health] names it. May be given several times; all must accept.
 func WithValidator(shard sharding.Shard, v message.Validator, opts ...ValidatorOption) Option {
-	return func(*config) {}
+	return func(c *config) { c.validators = append(c.validators, newValidatorConfig(shard, v, opts)) }
 }
 
 // ValidatorOption changes how [WithValidator] treats a validator.
 type ValidatorOption func(*validatorConfig)
 
-type validatorConfig struct{}
-
 // ValidatorName is how Health and errors call the validator. Default: the name of
 // the function.
-func ValidatorName(name string) ValidatorOption { return func(*validatorConfig) {} }
+func ValidatorName(name string) ValidatorOption {
+	return func(c *validatorConfig) { c.name = name }
+}
 
 // ValidatorTimeout is how long the validator may take for one message.
-func ValidatorTimeout(d time.Duration) ValidatorOption { return func(*validatorConfig) {} }
+func ValidatorTimeout(d time.Duration) ValidatorOption {
+	return func(c *validatorConfig) { c.timeout = d }
+}
 
 // WithLogger sends what is worth an operator's attention to l. Default: silence.
-func WithLogger(l *slog.Logger) Option { return func(*config) {} }
+func WithLogger(l *slog.Logger) Option {
+	return func(c *config) { c.once("WithLogger"); c.logger = l }
+}
 
-// WithMetrics registers the node's metrics with r until Close. Default: none.
-func WithMetrics(r prometheus.Registerer) Option { return func(*config) {} }
+// WithMetrics registers the node's metrics with r until Close. Two nodes need two
+// registerers, see prometheus.WrapRegistererWith. Default: none.
+func WithMetrics(r prometheus.Registerer) Option {
+	return func(c *config) { c.once("WithMetrics"); c.metrics = r }
+}
 
 // WithClock sets the clock that timestamps are taken from and held against.
 // Timers don't follow it. Default: time.Now.
-func WithClock(now func() time.Time) Option { return func(*config) {} }
+func WithClock(now func() time.Time) Option {
+	return func(c *config) { c.once("WithClock"); c.now = now }
+}

@@ -1,0 +1,197 @@
+package waku
+
+import (
+	"maps"
+	"sync"
+	"time"
+)
+
+const (
+	// jumpAtLeast is how far the wall clock must move against the monotonic one
+	// between two looks to count as set.
+	jumpAtLeast = 5 * time.Second
+	// witnesses is how many signed messages must contradict the clock. They
+	// carry different timestamps: copies of one message prove nothing.
+	witnesses = 3
+	// sameMessage is how close the timestamps of one message come out when it
+	// is measured twice.
+	sameMessage = time.Millisecond
+	// trustFor is how long a message inside the window speaks for the clock.
+	trustFor = time.Hour
+)
+
+// clockWatch judges the node's clock by the timestamps of signed messages. Those
+// outside the window contradict it if they agree with each other, come by more
+// than one peer (if there is more than one), and nothing inside the window has
+// spoken for the clock since the node's start, or since the clock was last set.
+// So a replay of old messages can't discredit a clock that works.
+type clockWatch struct {
+	now    func() time.Time
+	spread time.Duration // how far witnesses may disagree
+	peers  func() int    // connected
+	emit   func(Event)
+
+	mu       sync.Mutex
+	seen     time.Time // monotonic and …
+	wall     time.Time // … wall clock of the last look
+	trusted  time.Time // monotonic time of the last message inside the window
+	evidence []witness
+	state    ClockHealth
+}
+
+// witness is a signed message outside the window.
+type witness struct {
+	timestamp time.Time
+	offset    time.Duration
+	from      map[string]struct{} // who brought it, at most maxBringers
+}
+
+// maxBringers is more than are ever asked for.
+const maxBringers = 4
+
+func (x *witness) broughtBy(from string) {
+	if len(x.from) < maxBringers {
+		x.from[from] = struct{}{}
+	}
+}
+
+func (x *witness) is(timestamp time.Time) bool {
+	return x.timestamp.Sub(timestamp).Abs() < sameMessage
+}
+
+func newClockWatch(now func() time.Time, window time.Duration, peers func() int, emit func(Event)) *clockWatch {
+	return &clockWatch{
+		now: now, spread: max(window/5, time.Second), peers: peers, emit: emit,
+		seen: time.Now(), wall: now().Round(0),
+	}
+}
+
+// check looks whether the clock was set since the last look.
+func (w *clockWatch) check() (jumped bool) {
+	return w.observe(func() (Event, bool) { return Event{}, false })
+}
+
+// inside is told of messages that agree with the clock.
+func (w *clockWatch) inside() {
+	w.observe(func() (Event, bool) {
+		recovered := w.state.Suspect
+		w.trusted = w.seen
+		w.evidence = nil
+		w.state = ClockHealth{}
+		return Event{Kind: ClockOK}, recovered
+	})
+}
+
+// outside is told of messages that contradict the clock.
+func (w *clockWatch) outside(offset time.Duration, from string) {
+	w.observe(func() (Event, bool) {
+		if !w.trusted.IsZero() && w.seen.Sub(w.trusted) < trustFor {
+			return Event{}, false
+		}
+		w.add(w.wall.Add(offset), offset, from)
+		return w.judge()
+	})
+}
+
+// copied is told of messages outside the window whose signature nobody verified:
+// of one that is evidence already it says who else has it.
+func (w *clockWatch) copied(timestamp time.Time, from string) {
+	w.observe(func() (Event, bool) {
+		for i := range w.evidence {
+			if w.evidence[i].is(timestamp) {
+				w.evidence[i].broughtBy(from)
+				return w.judge()
+			}
+		}
+		return Event{}, false
+	})
+}
+
+// judge draws the conclusion. mu is held.
+func (w *clockWatch) judge() (Event, bool) {
+	switch {
+	case w.state.Suspect:
+		w.state.Offset = w.meanOffset()
+		return Event{}, false
+	case len(w.evidence) < witnesses || w.bringers() < min(2, w.peers()):
+		return Event{}, false
+	}
+	w.state = ClockHealth{Suspect: true, Offset: w.meanOffset(), Since: w.wall}
+	return Event{Kind: ClockSuspect, Offset: w.state.Offset}, true
+}
+
+// observe compares the clocks, does f under the lock, and tells what came of both.
+func (w *clockWatch) observe(f func() (Event, bool)) (jumped bool) {
+	w.mu.Lock()
+	jump := w.look()
+	e, tell := f()
+	w.mu.Unlock()
+	if jump != 0 {
+		w.emit(Event{Kind: ClockJumped, Offset: jump})
+	}
+	if tell {
+		w.emit(e)
+	}
+	return jump != 0
+}
+
+// look returns by how much the clock was set, and forgets what was thought of it
+// before. mu is held.
+func (w *clockWatch) look() time.Duration {
+	seen, wall := time.Now(), w.now().Round(0)
+	jump := wall.Sub(w.wall) - seen.Sub(w.seen)
+	w.seen, w.wall = seen, wall
+	if jump.Abs() < jumpAtLeast {
+		return 0
+	}
+	w.trusted = time.Time{}
+	w.evidence = nil
+	w.state = ClockHealth{}
+	return jump
+}
+
+// add keeps the latest witnesses that agree with the newest.
+func (w *clockWatch) add(timestamp time.Time, offset time.Duration, from string) {
+	kept := w.evidence[:0]
+	for _, x := range w.evidence {
+		if (x.offset - offset).Abs() <= w.spread {
+			kept = append(kept, x)
+		}
+	}
+	w.evidence = kept
+	for i := range kept {
+		if kept[i].is(timestamp) {
+			kept[i].broughtBy(from)
+			return
+		}
+	}
+	if len(w.evidence) == 2*witnesses {
+		w.evidence = w.evidence[1:]
+	}
+	x := witness{timestamp: timestamp, offset: offset, from: map[string]struct{}{from: {}}}
+	w.evidence = append(w.evidence, x)
+}
+
+// bringers counts the peers that brought evidence.
+func (w *clockWatch) bringers() int {
+	all := map[string]struct{}{}
+	for _, x := range w.evidence {
+		maps.Copy(all, x.from)
+	}
+	return len(all)
+}
+
+func (w *clockWatch) meanOffset() time.Duration {
+	sum := time.Duration(0)
+	for _, y := range w.evidence {
+		sum += y.offset / time.Duration(len(w.evidence))
+	}
+	return sum
+}
+
+// health returns what is thought of the clock.
+func (w *clockWatch) health() ClockHealth {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.state
+}

@@ -1,0 +1,298 @@
+package waku
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"reflect"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/crypto"
+	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/status-im/shoal/message"
+	"github.com/status-im/shoal/relay"
+	dosguard "github.com/status-im/shoal/rln-free-dos"
+	"github.com/status-im/shoal/sharding"
+)
+
+const (
+	defaultMaxConns      = 300
+	defaultMaxConnsPerIP = 30
+	defaultWindow        = 5 * time.Minute
+	defaultValidatorTime = 2 * time.Second
+	maxUserAgent         = 64 // bytes
+)
+
+// config is what the options say; check fills in the rest.
+type config struct {
+	given map[string]int
+
+	network        Network
+	listen         []string
+	nodeKey        []byte
+	host           host.Host
+	userAgent      string
+	static         []string
+	profile        relay.Profile
+	maxConns       int
+	maxConnsPerIP  int
+	maxMessageSize int
+	window         time.Duration
+	protected      []protectedShard
+	validators     []*validatorConfig
+	logger         *slog.Logger
+	metrics        prometheus.Registerer
+	now            func() time.Time
+
+	// Derived.
+	identity    crypto.PrivKey
+	listenAddrs []ma.Multiaddr
+	staticPeers []peer.AddrInfo
+}
+
+type protectedShard struct {
+	shard sharding.Shard
+	keys  []*dosguard.PublicKey
+}
+
+type validatorConfig struct {
+	shard   sharding.Shard
+	v       message.Validator
+	name    string
+	timeout time.Duration
+}
+
+func newValidatorConfig(s sharding.Shard, v message.Validator, opts []ValidatorOption) *validatorConfig {
+	c := &validatorConfig{shard: s, v: v, timeout: defaultValidatorTime}
+	if v != nil {
+		if f := runtime.FuncForPC(reflect.ValueOf(v).Pointer()); f != nil {
+			c.name = strings.TrimSuffix(f.Name()[strings.LastIndexByte(f.Name(), '/')+1:], "-fm")
+		}
+	}
+	for _, opt := range opts {
+		opt(c)
+	}
+	return c
+}
+
+func (c *config) once(name string) { c.given[name]++ }
+
+// newConfig follows the options; it opens nothing.
+func newConfig(ctx context.Context, opts []Option) (*config, error) {
+	c := &config{given: map[string]int{}}
+	for _, opt := range opts {
+		if opt == nil {
+			return nil, errors.New("waku: New: an option is nil")
+		}
+		opt(c)
+	}
+	for _, check := range []func() error{
+		c.checkTwice, c.checkHost, c.checkNetwork, c.checkIdentity, c.checkListen,
+		c.checkLimits, c.checkShards, c.checkStatic,
+	} {
+		if err := check(); err != nil {
+			return nil, err
+		}
+	}
+	if c.logger == nil {
+		c.logger = slog.New(slog.DiscardHandler)
+	}
+	if c.now == nil {
+		c.now = time.Now
+	}
+	return c, context.Cause(ctx)
+}
+
+func optionErr(err error, names ...string) error { return &OptionError{Options: names, Err: err} }
+
+func optionErrf(name, format string, args ...any) error {
+	return optionErr(fmt.Errorf(format, args...), name)
+}
+
+func (c *config) checkTwice() error {
+	var twice []string
+	for name, n := range c.given {
+		if n > 1 {
+			twice = append(twice, name)
+		}
+	}
+	if len(twice) == 0 {
+		return nil
+	}
+	slices.Sort(twice)
+	return optionErr(fmt.Errorf("given %d times, give it once", c.given[twice[0]]), twice[0], twice[0])
+}
+
+func (c *config) checkHost() error {
+	if c.given["WithHost"] == 0 {
+		return nil
+	}
+	if c.host == nil {
+		return optionErrf("WithHost", "the host is nil: leave the option out and the node makes its own")
+	}
+	for _, other := range []string{"WithListenAddrs", "WithNodeKey", "WithUserAgent", "WithMaxConns"} {
+		if c.given[other] > 0 {
+			return optionErr(errors.New("the host given decides that already: use one of the two"), "WithHost", other)
+		}
+	}
+	return nil
+}
+
+func (c *config) checkNetwork() error {
+	if c.given["WithNetwork"] == 0 {
+		c.network = Local
+	}
+	switch {
+	case c.given["WithMaxMessageSize"] > 0 && c.maxMessageSize <= 0:
+		return optionErrf("WithMaxMessageSize", "%d bytes, want a positive number", c.maxMessageSize)
+	case c.network.MaxMessageSize < 0:
+		return optionErrf("WithNetwork", "MaxMessageSize is %d bytes, want a positive number", c.network.MaxMessageSize)
+	case c.maxMessageSize > 0:
+		c.network.MaxMessageSize = c.maxMessageSize
+	case c.network.MaxMessageSize == 0:
+		c.network.MaxMessageSize = message.DefaultMaxSize
+	}
+	return nil
+}
+
+func (c *config) checkIdentity() error {
+	if c.host != nil {
+		c.identity = c.host.Peerstore().PrivKey(c.host.ID())
+		if c.identity == nil || c.identity.Type() != crypto.Secp256k1 {
+			return optionErrf("WithHost", "the host's identity isn't a secp256k1 key, which a Waku node needs: see libp2p.Identity")
+		}
+		return nil
+	}
+	if c.given["WithNodeKey"] == 0 {
+		c.nodeKey = GenerateNodeKey()
+	}
+	var err error
+	if c.identity, err = identityFrom(c.nodeKey); err != nil {
+		return optionErr(err, "WithNodeKey")
+	}
+	if c.given["WithUserAgent"] == 0 {
+		c.userAgent = "shoal"
+	}
+	if c.userAgent == "" || len(c.userAgent) > maxUserAgent {
+		return optionErrf("WithUserAgent", "want 1 to %d bytes, have %d", maxUserAgent, len(c.userAgent))
+	}
+	return nil
+}
+
+func (c *config) checkListen() error {
+	if c.given["WithListenAddrs"] == 0 {
+		c.listen = []string{"/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/udp/0/quic-v1", "/ip4/127.0.0.1/tcp/0/ws"}
+	}
+	if c.host != nil {
+		return nil
+	}
+	for _, text := range c.listen {
+		addr, err := parseListenAddr(text)
+		if err != nil {
+			return optionErr(err, "WithListenAddrs")
+		}
+		c.listenAddrs = append(c.listenAddrs, addr)
+	}
+	return nil
+}
+
+func (c *config) checkLimits() error {
+	c.maxConns = c.orDefault("WithMaxConns", c.maxConns, defaultMaxConns)
+	c.maxConnsPerIP = c.orDefault("WithMaxConnsPerIP", c.maxConnsPerIP, defaultMaxConnsPerIP)
+	if c.given["WithMessageWindow"] == 0 {
+		c.window = defaultWindow
+	}
+	if c.given["WithRelayProfile"] == 0 {
+		c.profile = relay.Classic()
+	}
+	switch {
+	case c.maxConns < 1:
+		return optionErrf("WithMaxConns", "%d connections, want a positive number", c.maxConns)
+	case c.maxConnsPerIP < 1:
+		return optionErrf("WithMaxConnsPerIP", "%d connections, want a positive number", c.maxConnsPerIP)
+	case c.given["WithMaxConns"] > 0 && c.given["WithMaxConnsPerIP"] > 0 && c.maxConnsPerIP > c.maxConns:
+		return optionErr(fmt.Errorf("%d in all can't hold %d from one address: raise the first or lower the second",
+			c.maxConns, c.maxConnsPerIP), "WithMaxConns", "WithMaxConnsPerIP")
+	case c.window <= 0:
+		return optionErrf("WithMessageWindow", "%v, want a positive duration such as 5m", c.window)
+	case c.profile == relay.Profile{}:
+		return optionErrf("WithRelayProfile", "the profile is empty: start from relay.Classic() or relay.Fleet(d)")
+	}
+	return nil
+}
+
+func (c *config) orDefault(option string, have, otherwise int) int {
+	if c.given[option] == 0 {
+		return otherwise
+	}
+	return have
+}
+
+func (c *config) checkShards() error {
+	for _, p := range c.protected {
+		if err := c.checkShard("WithProtectedShard", p.shard); err != nil {
+			return err
+		}
+		if len(p.keys) == 0 || slices.Contains(p.keys, nil) {
+			return optionErrf("WithProtectedShard", "shard %s: a key is missing: name the public key that signs its messages", p.shard)
+		}
+	}
+	for i, v := range c.validators {
+		if err := c.checkShard("WithValidator", v.shard); err != nil {
+			return err
+		}
+		switch {
+		case v.v == nil:
+			return optionErrf("WithValidator", "shard %s: the validator is nil", v.shard)
+		case v.timeout <= 0:
+			return optionErrf("WithValidator", "shard %s: ValidatorTimeout is %v, want a positive duration", v.shard, v.timeout)
+		case v.name == "":
+			return optionErrf("WithValidator", "shard %s: ValidatorName is empty", v.shard)
+		case slices.ContainsFunc(c.validators[:i], func(x *validatorConfig) bool { return x.shard == v.shard && x.name == v.name }):
+			return optionErrf("WithValidator", "shard %s has two validators called %q: tell them apart with ValidatorName", v.shard, v.name)
+		}
+	}
+	return nil
+}
+
+// checkShard names both options when a shard isn't the network's.
+func (c *config) checkShard(option string, s sharding.Shard) error {
+	if err := s.Valid(); err != nil {
+		return optionErr(err, option)
+	}
+	if s.Cluster != c.network.Cluster {
+		return optionErr(fmt.Errorf("shard %s isn't one of network %s: a node belongs to one cluster", s, c.network), option, "WithNetwork")
+	}
+	return nil
+}
+
+func (c *config) checkStatic() error {
+	self, err := peer.IDFromPrivateKey(c.identity)
+	if err != nil {
+		return err
+	}
+	for _, text := range c.static {
+		info, err := parsePeerAddr(text)
+		if err != nil {
+			return optionErr(err, "WithStaticPeers")
+		}
+		if info.ID == self {
+			return optionErrf("WithStaticPeers", "%s is this node itself: name another", text)
+		}
+		i := slices.IndexFunc(c.staticPeers, func(x peer.AddrInfo) bool { return x.ID == info.ID })
+		if i < 0 {
+			c.staticPeers = append(c.staticPeers, info)
+			continue
+		}
+		c.staticPeers[i].Addrs = append(c.staticPeers[i].Addrs, info.Addrs...)
+	}
+	return nil
+}

@@ -1,0 +1,95 @@
+package waku
+
+import (
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/connmgr"
+	"github.com/libp2p/go-libp2p/core/control"
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
+)
+
+const (
+	// cutFor is how long relay keeps a peer cut.
+	cutFor = 10 * time.Minute
+	// maxCuts bounds the book: identities cost nothing. What falls out of it is
+	// still refused by relay itself.
+	maxCuts = 8192
+)
+
+// gater refuses connections with peers that were cut.
+type gater struct {
+	mu   sync.Mutex
+	cuts map[peer.ID]cut
+}
+
+type cut struct {
+	until  time.Time
+	reason string
+}
+
+var _ connmgr.ConnectionGater = (*gater)(nil)
+
+func newGater() *gater { return &gater{cuts: map[peer.ID]cut{}} }
+
+func (g *gater) cut(p peer.ID, reason string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	now := time.Now()
+	if len(g.cuts) >= maxCuts {
+		g.makeRoom(now)
+	}
+	g.cuts[p] = cut{until: now.Add(cutFor), reason: reason}
+}
+
+// makeRoom drops what is over, or else the one that ends first. mu is held.
+func (g *gater) makeRoom(now time.Time) {
+	var first peer.ID
+	for p, c := range g.cuts {
+		switch {
+		case !now.Before(c.until):
+			delete(g.cuts, p)
+		case first == "" || c.until.Before(g.cuts[first].until):
+			first = p
+		}
+	}
+	if len(g.cuts) >= maxCuts {
+		delete(g.cuts, first)
+	}
+}
+
+// isCut returns why p was cut, if that still counts.
+func (g *gater) isCut(p peer.ID) (reason string, yes bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	c, ok := g.cuts[p]
+	if ok && !time.Now().Before(c.until) {
+		delete(g.cuts, p)
+		return "", false
+	}
+	return c.reason, ok
+}
+
+func (g *gater) allow(p peer.ID) bool {
+	_, cut := g.isCut(p)
+	return !cut
+}
+
+// InterceptPeerDial implements connmgr.ConnectionGater.
+func (g *gater) InterceptPeerDial(p peer.ID) bool { return g.allow(p) }
+
+// InterceptAddrDial implements connmgr.ConnectionGater.
+func (g *gater) InterceptAddrDial(peer.ID, ma.Multiaddr) bool { return true }
+
+// InterceptAccept implements connmgr.ConnectionGater.
+func (g *gater) InterceptAccept(network.ConnMultiaddrs) bool { return true }
+
+// InterceptSecured implements connmgr.ConnectionGater.
+func (g *gater) InterceptSecured(_ network.Direction, p peer.ID, _ network.ConnMultiaddrs) bool {
+	return g.allow(p)
+}
+
+// InterceptUpgraded implements connmgr.ConnectionGater.
+func (g *gater) InterceptUpgraded(network.Conn) (bool, control.DisconnectReason) { return true, 0 }

@@ -1,0 +1,112 @@
+package waku
+
+import (
+	"fmt"
+	"math"
+	"net/netip"
+	"time"
+
+	"github.com/libp2p/go-libp2p"
+	mplex "github.com/libp2p/go-libp2p-mplex"
+	"github.com/libp2p/go-libp2p/core/connmgr"
+	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/network"
+	rcmgr "github.com/libp2p/go-libp2p/p2p/host/resource-manager"
+	"github.com/libp2p/go-libp2p/p2p/muxer/yamux"
+	"github.com/libp2p/go-libp2p/p2p/security/noise"
+	quic "github.com/libp2p/go-libp2p/p2p/transport/quic"
+	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
+	"github.com/libp2p/go-libp2p/p2p/transport/websocket"
+	"github.com/libp2p/go-libp2p/x/rate"
+)
+
+// newHost makes the host that the options ask for; it doesn't listen yet. Yamux is
+// offered first; mplex is all that js-waku as shipped speaks.
+func newHost(c *config, gater connmgr.ConnectionGater) (host.Host, error) {
+	resources, err := newResources(c)
+	if err != nil {
+		return nil, err
+	}
+	h, err := libp2p.New(
+		libp2p.Identity(c.identity),
+		libp2p.NoListenAddrs,
+		libp2p.UserAgent(c.userAgent),
+		libp2p.Transport(tcp.NewTCPTransport),
+		libp2p.Transport(quic.NewTransport),
+		libp2p.Transport(websocket.New),
+		libp2p.Security(noise.ID, noise.New),
+		libp2p.Muxer(yamux.ID, yamux.DefaultTransport),
+		libp2p.Muxer(mplex.ID, mplex.DefaultTransport),
+		libp2p.ResourceManager(resources),
+		libp2p.ConnectionManager(connmgr.NullConnMgr{}),
+		libp2p.ConnectionGater(gater),
+		libp2p.DisableRelay(),
+		libp2p.DisableMetrics(), // they would go to the global registry
+		// Finding out how others see this node isn't built yet. Until then nobody
+		// is asked, and the listen addresses are taken for what they are.
+		libp2p.ForceReachabilityPublic(),
+		libp2p.DisableIdentifyAddressDiscovery(),
+	)
+	if err != nil {
+		if closeErr := resources.Close(); closeErr != nil {
+			c.logger.Warn("closing the resource manager", "err", closeErr)
+		}
+		return nil, fmt.Errorf("waku: starting the host: %s", line(err))
+	}
+	return h, nil
+}
+
+// newResources bounds what strangers can make the host hold: connections in all,
+// by direction and by address; streams and memory follow libp2p's defaults, which
+// grow with the machine.
+func newResources(c *config) (network.ResourceManager, error) {
+	scaling := rcmgr.DefaultLimits
+	libp2p.SetDefaultServiceLimits(&scaling)
+	conns := rcmgr.ResourceLimits{
+		Conns:         rcmgr.LimitVal(c.maxConns),
+		ConnsInbound:  rcmgr.LimitVal(max(1, c.maxConns*2/3)),
+		ConnsOutbound: rcmgr.LimitVal(c.maxConns),
+		FD:            rcmgr.LimitVal(2 * c.maxConns),
+	}
+	limits := rcmgr.PartialLimitConfig{System: conns, Transient: conns}
+	perIP4, perIP6, churn := perAddress(c.maxConnsPerIP)
+	m, err := rcmgr.NewResourceManager(
+		rcmgr.NewFixedLimiter(limits.Build(scaling.AutoScale())),
+		rcmgr.WithMetricsDisabled(),
+		rcmgr.WithLimitPerSubnet(perIP4, perIP6),
+		rcmgr.WithConnRateLimiters(churn),
+	)
+	if err != nil {
+		return nil, fmt.Errorf("waku: resource manager: %w", err)
+	}
+	return m, nil
+}
+
+// perAddress holds one IPv4 address or IPv6 /64 to n connections, and to opening
+// as many anew in a minute after that. The manager's own exemption of loopback
+// stays for the first; for the second it has to be named again.
+func perAddress(n int) (ip4, ip6 []rcmgr.ConnLimitPerSubnet, churn *rate.Limiter) {
+	ip4 = []rcmgr.ConnLimitPerSubnet{{ConnCount: n, PrefixLength: 32}}
+	ip6 = []rcmgr.ConnLimitPerSubnet{{ConnCount: n, PrefixLength: 64}}
+	limit := rate.Limit{RPS: float64(n) / 60, Burst: burst(n)}
+	churn = &rate.Limiter{
+		NetworkPrefixLimits: []rate.PrefixLimit{
+			{Prefix: netip.MustParsePrefix("127.0.0.0/8")},
+			{Prefix: netip.MustParsePrefix("::1/128")},
+		},
+		SubnetRateLimiter: rate.SubnetLimiter{
+			IPv4SubnetLimits: []rate.SubnetLimit{{PrefixLength: 32, Limit: limit}},
+			IPv6SubnetLimits: []rate.SubnetLimit{{PrefixLength: 64, Limit: limit}},
+			GracePeriod:      time.Minute,
+		},
+	}
+	return ip4, ip6, churn
+}
+
+// burst lets a full household come back at once, twice.
+func burst(n int) int {
+	if n > math.MaxInt/2 {
+		return math.MaxInt
+	}
+	return 2 * n
+}

@@ -1,0 +1,86 @@
+package waku_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/status-im/shoal/internal/p2ptest"
+	dosguard "github.com/status-im/shoal/rln-free-dos"
+	"github.com/status-im/shoal/sharding"
+	"github.com/status-im/shoal/waku"
+)
+
+func TestMain(m *testing.M) { p2ptest.Leaks(m) }
+
+const lobby = "/chat/1/lobby/proto"
+
+var town = sharding.Shard{Cluster: 16, Index: 128}
+
+// tcp is what most nodes on sockets listen on here: one socket is enough.
+func tcp() waku.Option { return waku.WithListenAddrs("/ip4/127.0.0.1/tcp/0") }
+
+func within(t testing.TB) context.Context {
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+func newKey(t testing.TB) *dosguard.PrivateKey {
+	t.Helper()
+	k, err := dosguard.GenerateKey()
+	require.NoError(t, err)
+	return k
+}
+
+// start returns a node that ends with the test.
+func start(t testing.TB, opts ...waku.Option) *waku.Node {
+	t.Helper()
+	n, err := waku.New(within(t), opts...)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, n.Close()) })
+	return n
+}
+
+func join(t testing.TB, n *waku.Node, c waku.Community, opts ...waku.JoinOption) *waku.Membership {
+	t.Helper()
+	m, err := n.Join(within(t), c, opts...)
+	require.NoError(t, err)
+	return m
+}
+
+// connect lets the first node dial the others.
+func connect(t testing.TB, n *waku.Node, others ...*waku.Node) {
+	t.Helper()
+	for _, o := range others {
+		_, err := n.Connect(within(t), o.Addrs()[0])
+		require.NoError(t, err)
+	}
+}
+
+// meshed waits until every node has so many mesh peers on town.
+func meshed(t testing.TB, size int, nodes ...*waku.Node) {
+	t.Helper()
+	for _, n := range nodes {
+		p2ptest.Eventually(t, func() bool {
+			h := n.Health()
+			return len(h.Shards) > 0 && h.Shards[0].Mesh >= size
+		}, "mesh of %s: %+v", n.PeerID(), n.Health())
+	}
+}
+
+func next(t testing.TB, r *waku.Reader) *waku.Envelope {
+	t.Helper()
+	env, err := r.Next(within(t))
+	require.NoError(t, err)
+	return env
+}
+
+func subscribe(t testing.TB, m *waku.Membership, topics ...string) *waku.Reader {
+	t.Helper()
+	r, err := m.Subscribe(topics...)
+	require.NoError(t, err)
+	return r
+}

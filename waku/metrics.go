@@ -1,0 +1,160 @@
+package waku
+
+import (
+	"strings"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/status-im/shoal/message"
+	"github.com/status-im/shoal/relay"
+)
+
+// collector reads a node's counters when it is asked, and keeps none of its own.
+// Label values are ours or the application's, never a stranger's.
+type collector struct{ node *Node }
+
+var _ prometheus.Collector = collector{}
+
+func desc(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc(name, help, labels, nil)
+}
+
+var (
+	descPeers       = desc("waku_peers", "Connected peers that belong to the network.")
+	descMesh        = desc("waku_relay_mesh_peers", "Peers in the shard's mesh.", "shard")
+	descShardPeers  = desc("waku_relay_shard_peers", "Connected peers that announced the shard.", "shard")
+	descDelivered   = desc("waku_relay_delivered_total", "Messages that passed the shard's rules.", "shard")
+	descDuplicates  = desc("waku_relay_duplicates_total", "Copies of messages seen before.", "shard")
+	descRefused     = desc("waku_relay_refused_total", "Messages the gate refused, by verdict or for want of room.", "shard", "result")
+	descInspected   = desc("waku_relay_inspector_refused_total", "Messages and RPCs refused before the mesh knew of them.", "reason")
+	descMessages    = desc("waku_relay_messages_total", "Messages from and to peers, copies included.", "shard", "direction")
+	descBytes       = desc("waku_relay_bytes_total", "Bytes of encoded messages from and to peers, copies included.", "shard", "direction")
+	descTopicBytes  = desc("waku_relay_content_topic_bytes_total", "Delivered bytes by content topic; other: topics that no reader asked for.", "shard", "content_topic")
+	descControl     = desc("waku_relay_control_bytes_total", "Bytes of GossipSub control messages.", "kind", "direction")
+	descDropped     = desc("waku_relay_dropped_rpcs_total", "RPCs that found a peer's queue full.")
+	descCut         = desc("waku_relay_peers_cut_total", "Peers disconnected for what they sent.")
+	descLost        = desc("waku_reader_lost_messages_total", "Messages that slow readers lost.", "shard")
+	descOutcome     = desc("waku_msg_validator_signed_outcome", "Messages of protected shards, by verdict.", "result")
+	descOutcomeWhy  = desc("waku_msg_validator_signed_outcome_reasons", "Messages of protected shards, by shard, verdict and reason.", "shard", "result", "reason")
+	descKeys        = desc("waku_shard_valid_keys", "Keys that count now on a protected shard.", "shard")
+	descClock       = desc("waku_clock_suspect", "1 while the network disagrees with the node's clock.")
+	descClockOffset = desc("waku_clock_offset_seconds", "How far the network's time is ahead while the clock is suspect.")
+	descStuck       = desc("waku_validator_stuck_calls", "Calls of a plugged-in validator that were abandoned and still run.", "shard", "validator")
+)
+
+var allDescs = []*prometheus.Desc{
+	descPeers, descMesh, descShardPeers, descDelivered, descDuplicates, descRefused, descInspected,
+	descMessages, descBytes, descTopicBytes, descControl, descDropped, descCut, descLost, descOutcome,
+	descOutcomeWhy, descKeys, descClock, descClockOffset, descStuck,
+}
+
+// Describe implements prometheus.Collector.
+func (c collector) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range allDescs {
+		ch <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (c collector) Collect(ch chan<- prometheus.Metric) {
+	w := metricWriter{ch}
+	n := c.node
+	w.gauge(descPeers, float64(len(n.peers.proven())))
+	stats := n.relay.Stats()
+	for _, st := range stats.Shards {
+		w.shard(st)
+	}
+	for reason, v := range stats.Refused {
+		w.counter(descInspected, v, reason)
+	}
+	for kind, v := range stats.ControlIn {
+		w.counter(descControl, v, kind, "in")
+	}
+	for kind, v := range stats.ControlOut {
+		w.counter(descControl, v, kind, "out")
+	}
+	w.counter(descDropped, stats.DroppedRPCs)
+	w.counter(descCut, stats.PeersCut)
+	w.rules(n)
+	clock := n.clock.health()
+	suspect := 0.0
+	if clock.Suspect {
+		suspect = 1
+	}
+	w.gauge(descClock, suspect)
+	w.gauge(descClockOffset, clock.Offset.Seconds())
+}
+
+type metricWriter struct{ ch chan<- prometheus.Metric }
+
+func (w metricWriter) counter(d *prometheus.Desc, v uint64, labels ...string) {
+	w.write(d, prometheus.CounterValue, float64(v), labels)
+}
+
+func (w metricWriter) gauge(d *prometheus.Desc, v float64, labels ...string) {
+	w.write(d, prometheus.GaugeValue, v, labels)
+}
+
+func (w metricWriter) write(d *prometheus.Desc, t prometheus.ValueType, v float64, labels []string) {
+	for i, text := range labels { // a content topic is whatever the application says
+		labels[i] = strings.ToValidUTF8(text, "�")
+	}
+	w.ch <- prometheus.MustNewConstMetric(d, t, v, labels...)
+}
+
+func (w metricWriter) shard(st relay.ShardStats) {
+	s := st.Shard.String()
+	w.counter(descDelivered, st.Delivered, s)
+	w.counter(descDuplicates, st.Duplicates, s)
+	w.counter(descRefused, st.Rejected, s, "reject")
+	w.counter(descRefused, st.Ignored, s, "ignore")
+	w.counter(descRefused, st.Overload, s, "overload")
+	w.counter(descMessages, st.In, s, "in")
+	w.counter(descMessages, st.Out, s, "out")
+	w.counter(descBytes, st.BytesIn, s, "in")
+	w.counter(descBytes, st.BytesOut, s, "out")
+	w.counter(descLost, st.Lost, s)
+	for topic, v := range st.TopicBytes {
+		if topic != "" { // what holds the shard, see join
+			w.counter(descTopicBytes, v, s, topic)
+		}
+	}
+}
+
+// rules writes what the shards' own rules counted.
+func (w metricWriter) rules(n *Node) {
+	byVerdict := map[string]uint64{"Accept": 0, "Ignore": 0, "Reject": 0}
+	for _, s := range n.shards.all() {
+		id := s.shard.String()
+		w.gauge(descMesh, float64(s.mesh.Load()), id)
+		w.gauge(descShardPeers, float64(len(n.relay.Peers(s.shard))), id)
+		for _, p := range s.plugins {
+			w.gauge(descStuck, float64(p.budget.Stuck()), id, p.budget.Name())
+		}
+		if !s.protected.Load() {
+			continue
+		}
+		w.gauge(descKeys, float64(len(s.keys.Valid(n.cfg.now()))), id)
+		for _, c := range s.signed.Counters().Snapshot() {
+			result := outcome(c.Verdict)
+			byVerdict[result] += c.N
+			if c.N > 0 {
+				w.counter(descOutcomeWhy, c.N, id, result, c.Reason.String())
+			}
+		}
+	}
+	for result, v := range byVerdict {
+		w.counter(descOutcome, v, result)
+	}
+}
+
+// outcome is nwaku's name of a verdict.
+func outcome(v message.Verdict) string {
+	switch v {
+	case message.Accept:
+		return "Accept"
+	case message.Reject:
+		return "Reject"
+	}
+	return "Ignore"
+}

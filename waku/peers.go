@@ -1,0 +1,367 @@
+package waku
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+	"unicode"
+
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/protocol"
+	"github.com/libp2p/go-libp2p/p2p/net/swarm"
+
+	"github.com/status-im/shoal/relay"
+	"github.com/status-im/shoal/sharding"
+)
+
+const (
+	// maxDisconnects is how many of the last disconnections are kept.
+	maxDisconnects = 16
+	// uselessAfter is how long a relay peer may be connected without a shard in
+	// common.
+	uselessAfter = time.Minute
+	maxAgent     = 64 // bytes shown
+)
+
+// remote is a connected peer. Its fields are guarded by peerTable's mu, except
+// the channels.
+type remote struct {
+	id      peer.ID
+	addr    string
+	inbound bool
+	since   time.Time // the node's clock
+	began   time.Time // monotonic
+	proven  bool      // belongs to the network
+	shards  []sharding.Shard
+	rtt     time.Duration
+	reason  string // why this node ends it
+	err     error  // why the handshake failed
+
+	settled chan struct{} // closed when the handshake is over
+	once    sync.Once
+	gone    chan struct{} // closed with the last connection
+}
+
+// peerTable is who is connected, and who was lately.
+type peerTable struct {
+	mu          sync.Mutex
+	m           map[peer.ID]*remote
+	disconnects []Disconnect // the latest last
+}
+
+func (t *peerTable) get(p peer.ID) *remote {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.m[p]
+}
+
+// proven returns the peers that belong to the network.
+func (t *peerTable) proven() []peer.ID {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var out []peer.ID
+	for p, r := range t.m {
+		if r.proven {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+func (t *peerTable) count() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.m)
+}
+
+func (t *peerTable) measured(p peer.ID, rtt time.Duration) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if r := t.m[p]; r != nil {
+		r.rtt = rtt
+	}
+}
+
+// blame notes why a peer is about to be disconnected; the first reason counts.
+func (t *peerTable) blame(p peer.ID, reason string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if r := t.m[p]; r != nil && r.reason == "" {
+		r.reason = reason
+	}
+}
+
+// lastReason is why a peer was disconnected last.
+func (t *peerTable) lastReason(p peer.ID) string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, d := range slices.Backward(t.disconnects) {
+		if d.Peer == p {
+			return d.Reason
+		}
+	}
+	return connectionLost
+}
+
+func (t *peerTable) lastDisconnects() []Disconnect {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	out := slices.Clone(t.disconnects)
+	slices.Reverse(out)
+	return out
+}
+
+const connectionLost = "the connection was lost, or closed by the peer"
+
+// connected is told of every connection.
+func (n *Node) connected(_ network.Network, c network.Conn) {
+	p := c.RemotePeer()
+	if reason, cut := n.gater.isCut(p); cut { // only a host of the caller's lets it come so far
+		n.tasks.start(func(context.Context) { n.drop(p, "was cut before: "+reason) })
+		return
+	}
+	n.peers.mu.Lock()
+	defer n.peers.mu.Unlock()
+	if n.peers.m[p] != nil {
+		return
+	}
+	r := &remote{
+		id:      p,
+		addr:    c.RemoteMultiaddr().String(),
+		inbound: c.Stat().Direction == network.DirInbound,
+		since:   n.cfg.now(),
+		began:   time.Now(),
+		settled: make(chan struct{}),
+		gone:    make(chan struct{}),
+	}
+	n.peers.m[p] = r
+	n.tasks.start(func(ctx context.Context) { n.shakeHands(ctx, r) })
+}
+
+// disconnected is told of the end of every connection.
+func (n *Node) disconnected(nw network.Network, c network.Conn) {
+	p := c.RemotePeer()
+	if nw.Connectedness(p) == network.Connected {
+		return
+	}
+	n.peers.mu.Lock()
+	r := n.peers.m[p]
+	if r == nil {
+		n.peers.mu.Unlock()
+		return
+	}
+	delete(n.peers.m, p)
+	close(r.gone)
+	proven, reason := r.proven, r.reason
+	if reason == "" {
+		reason = connectionLost
+	}
+	if len(n.peers.disconnects) == maxDisconnects {
+		n.peers.disconnects = n.peers.disconnects[1:]
+	}
+	n.peers.disconnects = append(n.peers.disconnects, Disconnect{Peer: p, At: n.cfg.now(), Reason: reason})
+	n.peers.mu.Unlock()
+	if proven {
+		n.emit(Event{Kind: PeerDisconnected, Peer: p, Reason: reason})
+	}
+	n.cfg.logger.Debug("peer disconnected", "peer", p, "reason", reason)
+}
+
+// drop disconnects a peer for a reason.
+func (n *Node) drop(p peer.ID, reason string) {
+	n.peers.blame(p, reason)
+	if err := n.host.Network().ClosePeer(p); err != nil {
+		n.cfg.logger.Debug("closing a connection", "peer", p, "err", err)
+	}
+}
+
+// dropAll disconnects everybody; static peers come back.
+func (n *Node) dropAll(reason string) {
+	n.cfg.logger.Info("dropping all connections", "reason", reason)
+	n.peers.mu.Lock()
+	var all []peer.ID
+	for p := range n.peers.m {
+		all = append(all, p)
+	}
+	n.peers.mu.Unlock()
+	for _, p := range all {
+		n.drop(p, reason)
+	}
+	n.retryStatic()
+}
+
+// settle ends the handshake with a peer, once: with nil if the peer belongs here.
+func (n *Node) settle(r *remote, shards []sharding.Shard, why error) {
+	r.once.Do(func() {
+		n.peers.mu.Lock()
+		r.err = why
+		r.proven = why == nil
+		r.shards = shards
+		n.peers.mu.Unlock()
+		close(r.settled)
+		if why == nil {
+			n.emit(Event{Kind: PeerConnected, Peer: r.id})
+			return
+		}
+		n.cfg.logger.Info("peer turned away", "peer", r.id, "reason", why)
+		n.emit(Event{Kind: PeerRejected, Peer: r.id, Reason: why.Error()})
+		n.drop(r.id, why.Error())
+	})
+}
+
+// connect dials a peer and waits until it has proven to belong here.
+func (n *Node) connect(ctx context.Context, info peer.AddrInfo) (*remote, error) {
+	if reason, cut := n.gater.isCut(info.ID); cut {
+		return nil, &PeerError{Peer: info.ID, Reason: "was cut, which lasts ten minutes: " + reason}
+	}
+	if s, ok := n.host.Network().(*swarm.Swarm); ok {
+		s.Backoff().Clear(info.ID) // whoever calls this decides when
+	}
+	if err := n.host.Connect(ctx, info); err != nil {
+		if ctx.Err() != nil {
+			return nil, &PeerError{Peer: info.ID, Reason: "no connection in time", Err: context.Cause(ctx)}
+		}
+		return nil, &PeerError{Peer: info.ID, Reason: "can't be reached: " + line(err), Err: err}
+	}
+	r := n.peers.get(info.ID)
+	if r == nil { // gone again
+		return nil, &PeerError{Peer: info.ID, Reason: n.peers.lastReason(info.ID)}
+	}
+	select {
+	case <-r.settled:
+	case <-r.gone:
+	case <-n.tasks.ctx.Done():
+		return nil, errNodeClosed
+	case <-ctx.Done():
+		return nil, &PeerError{Peer: info.ID, Reason: "no handshake in time", Err: context.Cause(ctx)}
+	}
+	return r, n.verdictOn(r)
+}
+
+// verdictOn returns why a peer can't be kept.
+func (n *Node) verdictOn(r *remote) error {
+	n.peers.mu.Lock()
+	defer n.peers.mu.Unlock()
+	switch {
+	case r.err != nil:
+		return &PeerError{Peer: r.id, Reason: r.err.Error(), Err: r.err}
+	case r.proven:
+		return nil
+	case r.reason != "":
+		return &PeerError{Peer: r.id, Reason: r.reason}
+	}
+	return &PeerError{Peer: r.id, Reason: connectionLost}
+}
+
+// speaks tells whether identify found a protocol at a peer.
+func (n *Node) speaks(p peer.ID, id protocol.ID) bool {
+	found, err := n.host.Peerstore().SupportsProtocols(p, id)
+	return err == nil && len(found) > 0
+}
+
+// dropUseless disconnects relay peers that have had time and share no shard with
+// this node. Peers that don't say what they carry are left alone (js-waku), and so
+// are static ones.
+func (n *Node) dropUseless(ctx context.Context) {
+	if len(n.shards.joined()) == 0 {
+		return
+	}
+	for _, p := range n.peers.proven() {
+		r := n.peers.get(p)
+		if r == nil || time.Since(r.began) < uselessAfter || n.isStatic(p) || !n.speaks(p, relay.ID) || n.shares(r) {
+			continue
+		}
+		// What it carries may have changed since it was asked.
+		theirs, err := n.askMetadata(ctx, p)
+		if err != nil {
+			continue
+		}
+		n.peers.mu.Lock()
+		r.shards = theirs
+		n.peers.mu.Unlock()
+		if len(theirs) > 0 && !n.shares(r) {
+			n.drop(p, fmt.Sprintf("no shard in common: peer carries %s", shardList(theirs)))
+		}
+	}
+}
+
+// shares tells whether a peer carries a shard of ours, by its own words to
+// metadata or relay.
+func (n *Node) shares(r *remote) bool {
+	n.peers.mu.Lock()
+	theirs := r.shards
+	n.peers.mu.Unlock()
+	for _, s := range n.shards.joined() {
+		if slices.Contains(theirs, s.shard) || slices.Contains(n.relay.Peers(s.shard), r.id) {
+			return true
+		}
+	}
+	return false
+}
+
+func (n *Node) isStatic(p peer.ID) bool {
+	return slices.ContainsFunc(n.static, func(s *staticPeer) bool { return s.info.ID == p })
+}
+
+// shardList names a few shards.
+func shardList(shards []sharding.Shard) string {
+	var words []string
+	for i, s := range shards {
+		if i == 8 {
+			words = append(words, "…")
+			break
+		}
+		words = append(words, s.String())
+	}
+	return strings.Join(words, ", ")
+}
+
+// Peers returns the connected peers that proved to belong to the network, in no
+// order.
+func (n *Node) Peers() []Peer {
+	announced, mesh := map[peer.ID][]sharding.Shard{}, map[peer.ID][]sharding.Shard{}
+	for _, s := range n.shards.joined() {
+		for _, p := range n.relay.Peers(s.shard) {
+			announced[p] = append(announced[p], s.shard)
+		}
+		for _, p := range n.relay.Mesh(s.shard) {
+			mesh[p] = append(mesh[p], s.shard)
+		}
+	}
+	n.peers.mu.Lock()
+	var out []Peer
+	for p, r := range n.peers.m {
+		if r.proven {
+			out = append(out, Peer{
+				ID: p, Addr: r.addr, Inbound: r.inbound, Since: r.since, RTT: r.rtt,
+				Shards: append(slices.Clone(r.shards), announced[p]...), Mesh: mesh[p],
+			})
+		}
+	}
+	n.peers.mu.Unlock()
+	for i := range out {
+		p := &out[i]
+		slices.SortFunc(p.Shards, compareShards)
+		p.Shards = slices.Compact(p.Shards)
+		p.Static = n.isStatic(p.ID)
+		if agent, err := n.host.Peerstore().Get(p.ID, "AgentVersion"); err == nil {
+			p.Agent = printable(fmt.Sprint(agent))
+		}
+	}
+	return out
+}
+
+// printable makes a stranger's text safe to show.
+func printable(text string) string {
+	text = strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) || r == unicode.ReplacementChar {
+			return -1
+		}
+		return r
+	}, text)
+	return strings.ToValidUTF8(text[:min(len(text), maxAgent)], "")
+}

@@ -1,0 +1,145 @@
+package waku
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/status-im/shoal/message"
+	"github.com/status-im/shoal/relay"
+	"github.com/status-im/shoal/sharding"
+)
+
+// Envelope is a message that passed the shard's rules.
+type Envelope struct {
+	// Shard is where it came from.
+	Shard sharding.Shard
+	// Message is shared by all readers: read it, don't change it.
+	Message *message.Message
+	// Hash is the deterministic message hash (14/WAKU2-MESSAGE).
+	Hash message.Hash
+	// From is the peer that handed the message over, not its author; this node's
+	// own id for what it sent itself.
+	From peer.ID
+	// ReceivedAt is the node's clock when the message was accepted.
+	ReceivedAt time.Time
+}
+
+// Messages iterates over messages of the given content topics, or of all if none
+// is given, from now on: what arrives between this call and the loop isn't
+// missed. A *[LossError] is yielded like a message and doesn't end the loop.
+// Leave and Close end it with an error that is net.ErrClosed; when ctx ends it
+// ends without one. The sequence can be ranged over once; if it never is, ending
+// ctx frees it.
+func (m *Membership) Messages(ctx context.Context, contentTopics ...string) iter.Seq2[*Envelope, error] {
+	r, err := m.Subscribe(contentTopics...)
+	if err != nil {
+		return func(yield func(*Envelope, error) bool) { yield(nil, err) }
+	}
+	stop := context.AfterFunc(ctx, func() { _ = r.Close() })
+	return func(yield func(*Envelope, error) bool) {
+		defer stop()
+		defer r.Close()
+		for {
+			env, err := r.Next(ctx)
+			if ctx.Err() != nil {
+				return
+			}
+			if !yield(env, err) {
+				return
+			}
+			if _, lossy := err.(*LossError); err != nil && !lossy {
+				return
+			}
+		}
+	}
+}
+
+// Subscribe returns a reader of the given content topics, or of all if none is
+// given. Readers are independent of each other. Close it when done.
+func (m *Membership) Subscribe(contentTopics ...string) (*Reader, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.left {
+		if m.shard.node.isClosed() {
+			return nil, errNodeClosed
+		}
+		return nil, errLeft
+	}
+	sub, err := m.shard.node.relay.Subscribe(m.shard.shard, relay.SubscribeConfig{
+		Buffer: m.buffer, ContentTopics: contentTopics,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("waku: shard %s: %w", m.shard.shard, err)
+	}
+	r := &Reader{member: m, sub: sub}
+	m.readers[r] = struct{}{}
+	return r, nil
+}
+
+// Reader gets a membership's messages. Its methods are safe for concurrent use.
+type Reader struct {
+	member *Membership
+	sub    *relay.Subscription
+
+	mu     sync.Mutex
+	closed bool
+}
+
+// Next waits for the next message. A *[LossError] reports messages lost since the
+// last call and doesn't end the reader. After Close, Leave or Node.Close the error
+// is net.ErrClosed.
+func (r *Reader) Next(ctx context.Context) (*Envelope, error) {
+	env, err := r.sub.Next(ctx)
+	var loss *relay.LossError
+	switch {
+	case errors.As(err, &loss):
+		return nil, &LossError{Shard: r.member.Shard(), Count: loss.Count}
+	case errors.Is(err, net.ErrClosed):
+		return nil, r.closedBy()
+	case err != nil:
+		return nil, err
+	}
+	return &Envelope{
+		Shard: env.Shard, Message: env.Message, Hash: env.Hash, From: env.From, ReceivedAt: env.ReceivedAt,
+	}, nil
+}
+
+func (r *Reader) closedBy() error {
+	r.mu.Lock()
+	closed := r.closed
+	r.mu.Unlock()
+	if err := r.member.alive(); err != nil && !closed {
+		return err
+	}
+	return errReaderClosed
+}
+
+// AddTopics adds content topics. On a reader of all topics it narrows to these.
+func (r *Reader) AddTopics(contentTopics ...string) { r.sub.AddTopics(contentTopics...) }
+
+// RemoveTopics removes content topics. When none is left nothing is delivered.
+func (r *Reader) RemoveTopics(contentTopics ...string) { r.sub.RemoveTopics(contentTopics...) }
+
+// Lost is how many messages the reader has lost so far.
+func (r *Reader) Lost() uint64 { return r.sub.Lost() }
+
+// Close ends the reader at once. It is idempotent.
+func (r *Reader) Close() error {
+	r.mu.Lock()
+	r.closed = true
+	r.mu.Unlock()
+	r.member.mu.Lock()
+	delete(r.member.readers, r)
+	r.member.mu.Unlock()
+	return r.sub.Close()
+}
+
+// end closes what Leave has taken from the membership.
+func (r *Reader) end() { _ = r.sub.Close() }

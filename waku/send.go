@@ -1,0 +1,173 @@
+package waku
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/status-im/shoal/message"
+	"github.com/status-im/shoal/relay"
+	dosguard "github.com/status-im/shoal/rln-free-dos"
+	"github.com/status-im/shoal/sharding"
+)
+
+// SendOption changes how [Membership.Send] sends.
+type SendOption func(*message.Message)
+
+// Ephemeral asks store nodes not to keep the message.
+func Ephemeral() SendOption { return func(m *message.Message) { m.Ephemeral = true } }
+
+// PayloadVersion sets the message's version field: 0, or 1 for payloads encrypted
+// after 26/WAKU2-PAYLOAD.
+func PayloadVersion(v uint32) SendOption { return func(m *message.Message) { m.Version = v } }
+
+// Delivery says what became of a sent message.
+type Delivery struct {
+	// Hash is the deterministic message hash (14/WAKU2-MESSAGE), by which stores
+	// and readers know the message.
+	Hash message.Hash
+	// Timestamp is the one given to the message. It grows from message to message
+	// of a node, unless the clock is set back.
+	Timestamp time.Time
+	// Size is the encoded message's, in bytes.
+	Size int
+	// Peers is how many peers the message was handed to. Zero isn't an error: who
+	// listens here has it, but nobody else.
+	Peers int
+	// LowMesh is true when that is fewer than a mesh needs: the message may not
+	// get far.
+	LowMesh bool
+}
+
+// Send gives a payload to the community: it stamps, signs and publishes a message,
+// which this node's own readers get too. It returns when the message has been
+// handed to peers. The payload isn't kept.
+//
+// Errors: [ErrNoSigningKey], *[ClockError], *message.TooLargeError, the errors of
+// message.Validate and message.Strict, *sharding.TopicError for a content topic
+// that a protected shard doesn't take, *[RefusedError] if a plugged-in validator
+// doesn't accept, one that is net.ErrClosed after Leave or Close, and ctx's.
+func (m *Membership) Send(ctx context.Context, contentTopic string, payload []byte, opts ...SendOption) (*Delivery, error) {
+	if err := m.alive(); err != nil {
+		return nil, err
+	}
+	msg := &message.Message{ContentTopic: contentTopic, Payload: payload}
+	for _, opt := range opts {
+		if opt != nil {
+			opt(msg)
+		}
+	}
+	if err := msg.Validate(); err != nil {
+		return nil, err
+	}
+	if err := msg.Strict(); err != nil {
+		return nil, err
+	}
+	if err := m.finish(msg); err != nil {
+		return nil, err
+	}
+	if err := msg.CheckSize(m.shard.node.relay.MaxMessageSize()); err != nil {
+		return nil, err
+	}
+	ctx, refused := withRefusal(ctx)
+	rc, err := m.shard.node.relay.Publish(ctx, m.shard.shard, msg)
+	if err != nil {
+		return nil, m.sendError(msg, err, refused)
+	}
+	return &Delivery{
+		Hash:      rc.Hash,
+		Timestamp: time.Unix(0, msg.Timestamp),
+		Size:      msg.Size(),
+		Peers:     rc.Peers,
+		LowMesh:   rc.LowMesh,
+	}, nil
+}
+
+// finish stamps a message and, on a protected shard, signs it.
+func (m *Membership) finish(msg *message.Message) error {
+	s := m.shard
+	if !s.protected.Load() {
+		msg.Timestamp = s.node.stamp().UnixNano()
+		return nil
+	}
+	if err := checkContentTopic(msg.ContentTopic); err != nil {
+		return err
+	}
+	if clock := s.node.clock.health(); clock.Suspect {
+		return &ClockError{Offset: clock.Offset}
+	}
+	m.signing.RLock()
+	defer m.signing.RUnlock()
+	if m.signer == nil {
+		return fmt.Errorf("%w on shard %s: join with waku.SignWith(key), or call SetSigner", ErrNoSigningKey, s.shard)
+	}
+	stamp := s.node.stamp()
+	if !isValid(s.keys.Valid(stamp), m.signer.PublicKey()) {
+		return fmt.Errorf("%w on shard %s: key %s doesn't count at this time: call SetSigner or Rotate with one that does",
+			ErrNoSigningKey, s.shard, m.signer.PublicKey())
+	}
+	msg.Timestamp = stamp.UnixNano()
+	return m.signer.Sign(s.topic, msg)
+}
+
+func isValid(keys []*dosguard.PublicKey, key *dosguard.PublicKey) bool {
+	for _, k := range keys {
+		if k.Equal(key) {
+			return true
+		}
+	}
+	return false
+}
+
+// checkContentTopic asks for the one form that protected shards take.
+func checkContentTopic(topic string) error {
+	t, err := sharding.ParseContentTopic(topic)
+	if err != nil {
+		return err
+	}
+	if t.Explicit {
+		return &sharding.TopicError{
+			Kind: sharding.ErrContentTopic, Text: topic,
+			Reason: "on a protected shard it must have exactly four parts: leave the generation out",
+		}
+	}
+	return nil
+}
+
+// sendError says in this package's words why relay didn't publish.
+func (m *Membership) sendError(msg *message.Message, err error, by *refusal) error {
+	var refused *relay.RefusedError
+	switch {
+	case errors.Is(err, relay.ErrNotSubscribed):
+		return errLeft
+	case !errors.As(err, &refused):
+		return err
+	}
+	e := &RefusedError{Shard: m.shard.shard, Verdict: refused.Verdict, Reason: by.String()}
+	if e.Reason == "" {
+		e.Reason = "the shard's " + refused.Stage
+		if why := m.shard.signed.Verify(m.shard.topic, msg, true); why != nil && m.shard.protected.Load() {
+			e.Reason += " (" + strings.TrimPrefix(why.Error(), "dosguard: message refused: ") + ")"
+		}
+	}
+	return e
+}
+
+// stampLead is how far stamps may run ahead of the clock to stay unique; further
+// means that the clock was set back, and stamps follow it.
+const stampLead = time.Second
+
+// stamp returns the time, never the same twice, and later each time unless the
+// clock is set back.
+func (n *Node) stamp() time.Time {
+	n.stamps.Lock()
+	defer n.stamps.Unlock()
+	t := n.cfg.now().Round(0)
+	if lead := n.lastStamp.Sub(t); lead >= 0 && lead < stampLead {
+		t = n.lastStamp.Add(1)
+	}
+	n.lastStamp = t
+	return t
+}
