@@ -21,9 +21,10 @@ const (
 	// ReaderLost: a Subscription of Shard began to lose messages.
 	ReaderLost
 	// Overload: a message of Shard was refused because its validators have
-	// more work waiting than Rules.MaxPending.
+	// more work waiting than Rules.MaxPending. Said once a second at most.
 	Overload
 	// ValidatorPanic: a validator of Shard panicked; Reason holds the value.
+	// Said once a second at most.
 	ValidatorPanic
 )
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	pubsub "github.com/libp2p/go-libp2p-pubsub"
@@ -41,6 +42,7 @@ func (r *Relay) gate(ctx context.Context, from peer.ID, msg *pubsub.Message) pub
 		return pubsub.ValidationReject
 	default:
 		st.traffic.ignored.Add(1)
+		r.peers.refund(from)
 		r.peers.refused(st.topic, messageKey(msg.ID))
 		return pubsub.ValidationIgnore
 	}
@@ -55,7 +57,9 @@ func (r *Relay) judge(ctx context.Context, st *shardState, in *message.Received)
 	if st.pending.Add(1) > int64(rules.MaxPending) {
 		st.pending.Add(-1)
 		st.traffic.overload.Add(1)
-		r.emit(Event{Kind: Overload, Shard: st.shard, Count: rules.MaxPending})
+		if st.overloads.due(r.cfg.Now(), time.Second) {
+			r.emit(Event{Kind: Overload, Shard: st.shard, Count: rules.MaxPending})
+		}
 		return message.Ignore
 	}
 	defer st.pending.Add(-1)
@@ -74,8 +78,11 @@ func (r *Relay) judge(ctx context.Context, st *shardState, in *message.Received)
 	defer func() {
 		if p := recover(); p != nil {
 			verdict = message.Ignore
-			r.emit(Event{Kind: ValidatorPanic, Shard: st.shard, Reason: fmt.Sprint(p)})
-			r.log.Error("validator panicked", "shard", st.shard, "panic", p)
+			st.traffic.panics.Add(1)
+			if st.panics.due(r.cfg.Now(), time.Second) {
+				r.emit(Event{Kind: ValidatorPanic, Shard: st.shard, Reason: fmt.Sprint(p)})
+				r.log.Error("validator panicked", "shard", st.shard, "panic", p)
+			}
 		}
 	}()
 	switch v := rules.Validator(ctx, in); v {
@@ -105,6 +112,14 @@ func (r *Relay) deliver(st *shardState, from peer.ID, in *message.Received) {
 		}
 		sub.push(env)
 	}
+}
+
+// pace keeps what could be said of every message from being said too often.
+type pace struct{ last atomic.Int64 }
+
+func (p *pace) due(now time.Time, every time.Duration) bool {
+	last, at := p.last.Load(), now.UnixNano()
+	return (last == 0 || at-last >= int64(every) || at < last) && p.last.CompareAndSwap(last, at)
 }
 
 // inflight counts running validators per shard, so that Close can wait for them

@@ -21,7 +21,7 @@ const (
 	cutAfter      = 10
 	cutFor        = 10 * time.Minute
 	// Each message on its way to the gate costs a peer a token, given back
-	// when the message turns out to be good or known.
+	// unless the message has to be rejected.
 	unprovenBurst = 256
 	unprovenRate  = 64 // per second
 	// Control items (ids, subscriptions, grafts) a peer may send.
@@ -104,7 +104,7 @@ func (b *peerBook) notifiee() network.Notifiee {
 		},
 		DisconnectedF: func(n network.Network, c network.Conn) {
 			if p := c.RemotePeer(); n.Connectedness(p) != network.Connected {
-				b.disconnected(p)
+				b.relay.gone(p)
 			}
 		},
 	}
@@ -155,19 +155,24 @@ func (b *peerBook) connected(p peer.ID, addr string) {
 	}
 }
 
-func (b *peerBook) disconnected(p peer.ID) {
+// disconnected returns the meshes that p left with it, and their sizes now.
+func (b *peerBook) disconnected(p peer.ID) map[string]int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	ps, ok := b.peers[p]
 	if !ok {
-		return
+		return nil
 	}
 	b.leaveAddr(p, ps)
 	for s := range ps.topics {
 		b.announced(s, -1)
 	}
-	for _, m := range b.meshes {
-		delete(m.links, p)
+	left := map[string]int{}
+	for topic, m := range b.meshes {
+		if _, in := m.links[p]; in {
+			delete(m.links, p)
+			left[topic] = len(m.links)
+		}
 	}
 	ps.topics = nil
 	ps.connected = false
@@ -175,6 +180,7 @@ func (b *peerBook) disconnected(p peer.ID) {
 	if ps.faults.count(ps.goneAt) < 1 && ps.goneAt.After(ps.cutUntil) && ps.goneAt.After(ps.silentUntil) {
 		delete(b.peers, p)
 	}
+	return left
 }
 
 func (b *peerBook) leaveAddr(p peer.ID, ps *peerState) {
@@ -222,6 +228,13 @@ func (b *peerBook) spend(p peer.ID) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.state(p).unproven.take(1, unprovenBurst, unprovenRate, b.now())
+}
+
+// refund gives the token of one message back.
+func (b *peerBook) refund(p peer.ID) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.state(p).unproven.give(1)
 }
 
 func (b *peerBook) isCut(p peer.ID) bool {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"time"
 
 	pubsub "github.com/libp2p/go-libp2p-pubsub"
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -105,7 +106,7 @@ func (r *Relay) hand(ctx context.Context, st *shardState, data []byte, in *messa
 		Peers:     b.handed,
 		Duplicate: !own.fresh,
 	}
-	if rc.LowMesh = !rc.Duplicate && rc.Peers < r.profile.DLow; rc.LowMesh {
+	if rc.LowMesh = !rc.Duplicate && rc.Peers < r.profile.DLow; rc.LowMesh && st.fewPeers.due(r.cfg.Now(), time.Minute) {
 		r.log.Warn("published to few peers", "shard", st.shard, "peers", rc.Peers, "want", r.profile.DLow)
 	}
 	return rc, nil

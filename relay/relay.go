@@ -117,7 +117,8 @@ type Relay struct {
 	closing    chan struct{}
 	publishers sync.RWMutex // held while the event loop must live
 	judging    inflight
-	cutters    sync.WaitGroup
+	cutters    cutters
+	scores     atomic.Pointer[map[peer.ID]float64] // the router's part, at the last look
 
 	// Defences that tests switch off, to see what they are worth.
 	uncut, lenient bool
@@ -235,9 +236,22 @@ func (r *Relay) Close() error {
 	r.publishers.Lock()
 	r.cancel()
 	r.publishers.Unlock()
+	r.resetStreams()
 	err := r.judging.wait(closeTimeout)
-	r.cutters.Wait()
+	r.cutters.wait()
 	return err
+}
+
+// resetStreams wakes the library's readers, which otherwise stay until their
+// peer or the host goes.
+func (r *Relay) resetStreams() {
+	for _, c := range r.host.Network().Conns() {
+		for _, s := range c.GetStreams() {
+			if s.Protocol() == ID {
+				_ = s.Reset()
+			}
+		}
+	}
 }
 
 // Peers returns the connected peers that announced the shard.

@@ -65,6 +65,8 @@ type shardState struct {
 	readers atomic.Pointer[[]*Subscription]
 	traffic shardTraffic
 
+	overloads, panics, fewPeers pace
+
 	mu     sync.Mutex // orders joining and leaving
 	handle *pubsub.Topic
 	leave  pubsub.RelayCancelFunc

@@ -2,6 +2,7 @@ package relay
 
 import (
 	"net/netip"
+	"sync"
 	"time"
 
 	pubsub "github.com/libp2p/go-libp2p-pubsub"
@@ -125,10 +126,17 @@ func (b *peerBook) hasStanding(p peer.ID, ps *peerState, now time.Time) bool {
 	return false
 }
 
-// Score is the part of p's score that comes from this package: messages refused
-// before the mesh knew of them, a crowded address, silence (negative), and work
-// done (positive). The router's own part (P1, P2, P4, P7) is added to it there.
-func (r *Relay) Score(p peer.ID) float64 { return r.appScore(p) }
+// Score is p's score: negative for messages refused, a crowded address, silence
+// and misbehaviour, positive for work done. Below zero a peer has no place in a
+// mesh, below -100 no gossip, below -10000 no connection. The router's part of it
+// (P1, P2, P4, P7 of GossipSub v1.1) is up to five seconds old.
+func (r *Relay) Score(p peer.ID) float64 {
+	score := r.appScore(p)
+	if parts := r.scores.Load(); parts != nil {
+		score += (*parts)[p]
+	}
+	return score
+}
 
 // fault holds a message against a peer that go-waku and nwaku would refuse too.
 // scored tells that the router's P4 counts it as well.
@@ -146,6 +154,11 @@ func (r *Relay) faultControl(p peer.ID) {
 
 // cutGraylisted is called by the router with all scores.
 func (r *Relay) cutGraylisted(scores map[peer.ID]float64) {
+	parts := make(map[peer.ID]float64, len(scores))
+	for p, score := range scores {
+		parts[p] = score - r.appScore(p)
+	}
+	r.scores.Store(&parts)
 	for p, score := range scores {
 		if score < graylistThreshold {
 			r.cut(p, "score below the graylist threshold")
@@ -163,18 +176,31 @@ func (r *Relay) cut(p peer.ID, reason string) {
 	r.disconnect(p)
 }
 
-// disconnect closes p's connections off the event loop.
+// disconnect closes p's connections, off the event loop.
 func (r *Relay) disconnect(p peer.ID) {
-	r.publishers.RLock()
-	defer r.publishers.RUnlock()
-	if r.closed.Load() {
-		return
+	r.cutters.run(func() { _ = r.host.Network().ClosePeer(p) })
+}
+
+// cutters runs disconnections and waits for them in the end.
+type cutters struct {
+	mu    sync.Mutex
+	ended bool
+	wg    sync.WaitGroup
+}
+
+func (c *cutters) run(f func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.ended {
+		c.wg.Go(f)
 	}
-	r.cutters.Add(1)
-	go func() {
-		defer r.cutters.Done()
-		_ = r.host.Network().ClosePeer(p)
-	}()
+}
+
+func (c *cutters) wait() {
+	c.mu.Lock()
+	c.ended = true
+	c.mu.Unlock()
+	c.wg.Wait()
 }
 
 // addrKey is what counts as one address: an IPv4 address or an IPv6 /64. It is

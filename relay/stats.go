@@ -32,9 +32,11 @@ type ShardStats struct {
 	Shard sharding.Shard
 	// Delivered messages passed every rule, own ones included.
 	Delivered uint64
-	// Rejected, Ignored and Overload count what the gate refused: by verdict,
-	// and for want of room. Duplicates were seen before.
-	Rejected, Ignored, Overload, Duplicates uint64
+	// Rejected and Ignored count what the gate refused. Of the Ignored, Overload
+	// were for want of room and Panics for a validator that panicked.
+	Rejected, Ignored, Overload, Panics uint64
+	// Duplicates were seen before.
+	Duplicates uint64
 	// In and Out count messages received from and queued for peers, copies
 	// included; BytesIn and BytesOut their bytes.
 	In, Out, BytesIn, BytesOut uint64
@@ -62,6 +64,7 @@ func (r *Relay) Stats() Stats {
 			Rejected:   t.rejected.Load(),
 			Ignored:    t.ignored.Load(),
 			Overload:   t.overload.Load(),
+			Panics:     t.panics.Load(),
 			Duplicates: t.duplicates.Load(),
 			In:         t.in.Load(),
 			Out:        t.out.Load(),
@@ -108,10 +111,10 @@ func (t *tally) snapshot() map[string]uint64 {
 const otherTopics = "other"
 
 type shardTraffic struct {
-	delivered, rejected, ignored, overload, duplicates atomic.Uint64
-	in, out, bytesIn, bytesOut, lost                   atomic.Uint64
-	asked                                              sync.Map // content topic → *atomic.Uint64
-	other                                              atomic.Uint64
+	delivered, rejected, ignored, overload, panics, duplicates atomic.Uint64
+	in, out, bytesIn, bytesOut, lost                           atomic.Uint64
+	asked                                                      sync.Map // content topic → *atomic.Uint64
+	other                                                      atomic.Uint64
 }
 
 func (t *shardTraffic) ask(contentTopic string) {

@@ -23,7 +23,14 @@ func (t *tracer) OnNewOutboundStream(p peer.ID, _ protocol.ID) {
 }
 
 // OnClosedOutboundStream implements pubsub.RawTracer.
-func (t *tracer) OnClosedOutboundStream(p peer.ID) { t.peers.disconnected(p) }
+func (t *tracer) OnClosedOutboundStream(p peer.ID) { (*Relay)(t).gone(p) }
+
+// gone notes that a peer is no longer there to talk to.
+func (r *Relay) gone(p peer.ID) {
+	for topic, size := range r.peers.disconnected(p) {
+		(*tracer)(r).meshChanged(p, topic, size)
+	}
+}
 
 // Join implements pubsub.RawTracer.
 func (t *tracer) Join(string) {}

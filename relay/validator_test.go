@@ -3,6 +3,7 @@ package relay_test
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -13,6 +14,7 @@ import (
 	"github.com/status-im/shoal/internal/p2ptest"
 	"github.com/status-im/shoal/message"
 	"github.com/status-im/shoal/relay"
+	"github.com/status-im/shoal/sharding"
 )
 
 // A validator's trouble stays on its shard.
@@ -67,14 +69,57 @@ func TestValidatorTrouble(t *testing.T) {
 				mu.Lock()
 				switch name {
 				case "panics":
-					require.Equal(t, 100, seen[relay.ValidatorPanic])
+					require.Positive(t, seen[relay.ValidatorPanic])
+					require.EqualValues(t, 100, stats(r, shard).Panics)
 				case "slow", "never ends":
-					require.Equal(t, 50, seen[relay.Overload])
+					require.Positive(t, seen[relay.Overload])
+					require.EqualValues(t, 50, stats(r, shard).Overload)
 				}
 				mu.Unlock()
 				start := time.Now()
 				require.NoError(t, r.Close())
 				require.Less(t, time.Since(start), time.Second)
+			})
+		})
+	}
+}
+
+func stats(r *relay.Relay, s sharding.Shard) relay.ShardStats {
+	for _, st := range r.Stats().Shards {
+		if st.Shard == s {
+			return st
+		}
+	}
+	return relay.ShardStats{}
+}
+
+// A verdict of Ignore costs the forwarder nothing, however often; Reject does.
+func TestWhatVerdictsCost(t *testing.T) {
+	for verdict, cut := range map[message.Verdict]bool{message.Ignore: false, message.Reject: true} {
+		t.Run(verdict.String(), func(t *testing.T) {
+			p2ptest.Bubble(t, func(t *testing.T) {
+				s := newScene(t)
+				rules := signedOnly()
+				rules.Validator = func(context.Context, *message.Received) message.Verdict { return verdict }
+				s.victim.SetRules(shard, rules)
+				id := s.attacker.Host.ID()
+				require.NoError(t, s.publish(withMeta("first", "x")))
+				time.Sleep(6 * time.Second)
+				if cut {
+					require.Less(t, s.victim.Score(id), 0.0, "seen to fall")
+					require.NotContains(t, s.victim.Mesh(shard), id)
+				}
+				for i := range 1000 {
+					if s.publish(withMeta(fmt.Sprint(i), "x")) != nil {
+						break
+					}
+					time.Sleep(5 * time.Millisecond)
+				}
+				require.Equal(t, cut, !s.connected(s.attacker))
+				if !cut {
+					require.GreaterOrEqual(t, s.victim.Score(id), 0.0)
+					require.EqualValues(t, 1001, stats(s.victim, shard).Ignored, "each was asked about")
+				}
 			})
 		})
 	}
@@ -134,4 +179,24 @@ func TestReadersThatNeverRead(t *testing.T) {
 		require.NoError(t, b.Close())
 		require.Less(t, time.Since(start), time.Second)
 	})
+}
+
+// A host outlives its relay, and nothing of the relay stays behind.
+func TestCloseLeavesTheHostClean(t *testing.T) {
+	hosts := p2ptest.Hosts(t, 2)
+	subscribe(t, newRelay(t, hosts[1], relay.Config{}), shard)
+	var before int
+	for i := range 30 {
+		r := newRelay(t, hosts[0], relay.Config{})
+		subscribe(t, r, shard)
+		p2ptest.Connect(t, hosts[0], hosts[1])
+		p2ptest.Eventually(t, func() bool { return len(r.Peers(shard)) == 1 }, "round %d: no peer", i)
+		require.NoError(t, r.Close())
+		require.NoError(t, r.Close(), "twice")
+		p2ptest.Disconnect(t, hosts[0], hosts[1])
+		if i == 0 {
+			before = runtime.NumGoroutine()
+		}
+	}
+	p2ptest.Eventually(t, func() bool { return runtime.NumGoroutine() <= before+5 }, "goroutines stay")
 }
