@@ -1,14 +1,9 @@
 package reqresp_test
 
 import (
-	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
-	"io"
-	"math"
 	"net"
-	"runtime"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -33,14 +28,6 @@ func open(t *testing.T, from, to host.Host, n int) []network.Stream {
 		streams[i] = s
 	}
 	return streams
-}
-
-// closedBy returns when the server has ended all streams.
-func closedBy(streams []network.Stream) {
-	for _, s := range streams {
-		io.Copy(io.Discard, s)
-		s.Reset()
-	}
 }
 
 // ended tells whether the server has already reset s.
@@ -68,15 +55,11 @@ func TestSilentAndSlowSenders(t *testing.T) {
 		start := time.Now()
 		streams := open(t, attacker, server, silent+slow)
 		for _, s := range streams[silent:] {
-			go func() {
-				for _, err := s.Write([]byte{100}); err == nil; _, err = s.Write([]byte{1}) {
-					time.Sleep(3 * time.Second)
-				}
-			}()
+			go p2ptest.Drip(s, []byte{100}, 3*time.Second)
 		}
-		closedBy(streams[:silent])
+		p2ptest.AwaitEnd(streams[:silent]...)
 		require.Equal(t, 5*time.Second, time.Since(start))
-		closedBy(streams)
+		p2ptest.AwaitEnd(streams...)
 		require.Equal(t, 10*time.Second, time.Since(start))
 
 		time.Sleep(3 * time.Second) // the slow ones notice at their next write
@@ -158,25 +141,10 @@ func TestLengthBombs(t *testing.T) {
 		cfg.PerPeer, cfg.Concurrency = 1000, 1000
 		s := reqresp.Serve(server, id, cfg, reverse)
 		defer s.Close()
-		bombs := [][]byte{
-			binary.AppendUvarint(nil, math.MaxInt32),
-			binary.AppendUvarint(nil, math.MaxInt64),
-			append(bytes.Repeat([]byte{0x80}, 9), 0x01),
-			bytes.Repeat([]byte{0xff}, 20),
-		}
-		streams := open(t, attacker, server, 1000)
+		growth := p2ptest.ThrowBombs(t, attacker, server, id, 1000)
+		require.Less(t, growth, int64(16<<20))
 		synctest.Wait()
-		var before, after runtime.MemStats
-		runtime.GC()
-		runtime.ReadMemStats(&before)
-		for i, st := range streams {
-			st.Write(bombs[i%len(bombs)])
-		}
-		closedBy(streams)
-		synctest.Wait()
-		runtime.ReadMemStats(&after)
-		require.Less(t, int64(after.HeapAlloc)-int64(before.HeapAlloc), int64(16<<20))
-		require.Len(t, f.all(), len(streams))
+		require.Len(t, f.all(), 1000)
 		for _, err := range f.all() {
 			var tooLarge *wire.FrameTooLargeError
 			require.True(t, errors.As(err, &tooLarge) || errors.Is(err, wire.ErrBadVarint), "%v", err)
@@ -225,7 +193,7 @@ func TestResourceManager(t *testing.T) {
 		}).ResourceManager()
 		require.Equal(t, 1, stat(m).NumStreamsInbound)
 		require.Equal(t, int64(limits.MaxRequest+limits.MaxResponse), stat(m).Memory)
-		closedBy(silent)
+		p2ptest.AwaitEnd(silent...)
 		_, err := reqresp.Do(t.Context(), client, good.ID(), id, limits, []byte("x"))
 		require.NoError(t, err)
 		synctest.Wait()

@@ -155,11 +155,7 @@ func TestClientTimeouts(t *testing.T) {
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 		require.Equal(t, 5*time.Second, took)
 
-		answer(func(s network.Stream) { // a byte every 3 s
-			for _, err := s.Write([]byte{100}); err == nil; _, err = s.Write([]byte{1}) {
-				time.Sleep(3 * time.Second)
-			}
-		})
+		answer(func(s network.Stream) { p2ptest.Drip(s, []byte{100}, 3*time.Second) })
 		took, err = do(t.Context())
 		require.ErrorAs(t, err, &timeout)
 		require.Equal(t, reqresp.TimeoutError{After: 10 * time.Second}, *timeout)

@@ -1,0 +1,29 @@
+package metadata
+
+import (
+	"context"
+
+	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/status-im/shoal/internal/reqresp"
+)
+
+// Server answers until Close.
+type Server struct {
+	exchanges *reqresp.Server
+}
+
+// Serve answers on h from now on.
+func Serve(h host.Host, cfg Config) *Server {
+	return &Server{exchanges: reqresp.Serve(h, ID, cfg.exchange(),
+		func(_ context.Context, _ peer.ID, request []byte) ([]byte, error) {
+			if _, err := Decode(request); err != nil {
+				return nil, err
+			}
+			return cfg.Own().Encode(), nil
+		})}
+}
+
+// Close stops answering and waits for running exchanges.
+func (s *Server) Close() error { return s.exchanges.Close() }
