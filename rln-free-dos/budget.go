@@ -141,17 +141,16 @@ func (b *Budget) validate(ctx context.Context, in *message.Received) (message.Ve
 
 	select {
 	case a := <-answers:
+		// An answer that came with the end of the context is no answer: the
+		// validator gave up.
+		if a.reason == ReasonAccepted && callCtx.Err() != nil {
+			return message.Ignore, b.blame(ctx, ReasonTimeout)
+		}
 		return a.verdict, a.reason
 	case <-callCtx.Done():
+		b.abandon(call)
+		return message.Ignore, b.blame(ctx, ReasonTimeout)
 	}
-	// An answer that was there in time counts, whichever case select took.
-	select {
-	case a := <-answers:
-		return a.verdict, a.reason
-	default:
-	}
-	b.abandon(call)
-	return message.Ignore, b.blame(ctx, ReasonTimeout)
 }
 
 // enter waits for a slot, but not if only abandoned calls could free one.

@@ -3,7 +3,7 @@ package dosguard
 import (
 	"crypto/sha256"
 	"encoding/binary"
-	"hash"
+	"unsafe"
 
 	"github.com/status-im/shoal/message"
 )
@@ -24,24 +24,17 @@ func Digest(pubsubTopic string, m *message.Message) [32]byte {
 		tail[8] = 1
 	}
 	h := sha256.New()
-	writeString(h, pubsubTopic)
+	h.Write(view(pubsubTopic))
 	h.Write(m.Payload)
-	writeString(h, m.ContentTopic)
+	h.Write(view(m.ContentTopic))
 	h.Write(tail[:])
 	var sum [32]byte
 	h.Sum(sum[:0])
 	return sum
 }
 
-// writeString writes s by way of the stack.
-func writeString(h hash.Hash, s string) {
-	var buf [128]byte
-	for len(s) > 0 {
-		n := copy(buf[:], s)
-		h.Write(buf[:n])
-		s = s[n:]
-	}
-}
+// view returns the bytes of s without a copy, to be read only.
+func view(s string) []byte { return unsafe.Slice(unsafe.StringData(s), len(s)) }
 
 // Sign puts the signature of m on a pubsub topic into m.Meta. Payload, content
 // topic, timestamp and ephemeral must be final; version and rate limit proof

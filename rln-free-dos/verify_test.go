@@ -99,7 +99,7 @@ func TestVerifyAgreesOnRandomSignatures(t *testing.T) {
 	t.Parallel()
 	rnd := rand.New(rand.NewPCG(5, 6))
 	keys := fixedKeys()
-	for i := range 300 / slow {
+	for i := range 150 / slow {
 		key := keys[i%len(keys)]
 		digest := sha256.Sum256(binary.LittleEndian.AppendUint64(nil, rnd.Uint64()))
 		sig := newPrivateKey(secp256k1.NewPrivateKey(key.d.decred())).SignDigest(digest)

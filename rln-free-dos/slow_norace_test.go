@@ -1,0 +1,5 @@
+//go:build !race
+
+package dosguard_test
+
+const slowdown = 1
