@@ -13,9 +13,9 @@ import (
 
 // Defaults of [BudgetConfig].
 const (
-	DefaultBudgetTimeout = 500 * time.Millisecond
-	DefaultMaxStuck      = 16
-	DefaultCloseWait     = time.Second
+	DefaultBudgetTimeout = 500 * time.Millisecond // for a call
+	DefaultMaxStuck      = 16                     // calls at once
+	DefaultCloseWait     = time.Second            // for all calls
 )
 
 // BudgetConfig configures a [Budget]. The zero value has the defaults.

@@ -43,11 +43,11 @@ func TestBudgetContains(t *testing.T) {
 		validator message.Validator
 		want      dosguard.Reason
 	}{
-		"panic":   {func(context.Context, *message.Received) message.Verdict { panic("boom") }, dosguard.ReasonPanic},
-		"nil map": {func(context.Context, *message.Received) message.Verdict { var m map[int]int; m[1] = 1; return 1 }, dosguard.ReasonPanic},
-		"goexit":  {func(context.Context, *message.Received) message.Verdict { runtime.Goexit(); return 1 }, dosguard.ReasonBadVerdict},
-		"garbage": {func(context.Context, *message.Received) message.Verdict { return 200 }, dosguard.ReasonBadVerdict},
-		"nil":     {nil, dosguard.ReasonPanic},
+		"panic":       {func(context.Context, *message.Received) message.Verdict { panic("boom") }, dosguard.ReasonPanic},
+		"nil pointer": {func(_ context.Context, in *message.Received) message.Verdict { in.Message.Size(); return 1 }, dosguard.ReasonPanic},
+		"goexit":      {func(context.Context, *message.Received) message.Verdict { runtime.Goexit(); return 1 }, dosguard.ReasonBadVerdict},
+		"garbage":     {func(context.Context, *message.Received) message.Verdict { return 200 }, dosguard.ReasonBadVerdict},
+		"nil":         {nil, dosguard.ReasonPanic},
 		"panic in the panic": {func(context.Context, *message.Received) message.Verdict {
 			panic(hostile{})
 		}, dosguard.ReasonPanic},

@@ -26,7 +26,7 @@
 // and s as 32 bytes each, s at most n/2, in the message's meta field. Checking it
 // is the dearest thing that a stranger can make a node do, and the key is always
 // the same, so a [PublicKey] computes a table of [TableSize] bytes at its first
-// use; a check then takes about a third of what libsecp256k1 takes, and doesn't
+// use; a check then takes less than half of what libsecp256k1 takes, and doesn't
 // allocate.
 //
 // # Further guards

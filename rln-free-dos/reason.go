@@ -37,8 +37,8 @@ const (
 	ReasonNoMessage
 	// ReasonEmptyPayload is Ignore: some nodes forward messages without payload.
 	ReasonEmptyPayload
-	// ReasonContentTopic is Ignore: the content topic isn't a leading slash and
-	// exactly four parts. The signature doesn't cover the border between payload
+	// ReasonContentTopic is Ignore: the content topic isn't UTF-8 of a leading
+	// slash and exactly four parts. The signature doesn't cover the border between payload
 	// and content topic; this form does.
 	ReasonContentTopic
 	// ReasonUnknownField is Ignore: a field on the wire that messages don't have.
@@ -138,6 +138,7 @@ func (r Reason) Verdict() message.Verdict {
 
 // RefusedError is why a message isn't to be believed.
 type RefusedError struct {
+	// Reason says which it is; its Verdict is what a relay would answer.
 	Reason Reason
 	// Offset is how far the message's timestamp is ahead of the clock, negative
 	// if it is behind. It is set for ReasonOutsideWindow.
@@ -164,9 +165,9 @@ type Counters struct{ n [numReasons]atomic.Uint64 }
 
 // Count is how often a reason occurred.
 type Count struct {
-	Verdict message.Verdict
+	Verdict message.Verdict // of the reason
 	Reason  Reason
-	N       uint64
+	N       uint64 // messages, since the Counters were made
 }
 
 func (c *Counters) add(r Reason) {

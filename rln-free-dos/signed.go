@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+	"unicode/utf8"
 
 	"github.com/status-im/shoal/message"
 )
@@ -209,7 +210,7 @@ func (s *Signed) inspect(m *message.Message) (Reason, signature) {
 	if err := m.Strict(); err != nil {
 		return strictReason(err), sig
 	}
-	if !fourParts(m.ContentTopic) {
+	if !fourParts(m.ContentTopic) || !utf8.ValidString(m.ContentTopic) {
 		return ReasonContentTopic, sig
 	}
 	return ReasonAccepted, sig

@@ -112,6 +112,7 @@ func TestContentTopics(t *testing.T) {
 		"/a/1/b/proto/":        dosguard.ReasonContentTopic,
 		"/0/a/1/b/proto":       dosguard.ReasonContentTopic, // with a generation: five parts
 		"/a/1/b/proto/further": dosguard.ReasonContentTopic,
+		"/a/1/b/\xff":          dosguard.ReasonContentTopic, // not UTF-8
 	} {
 		s := newClock().signed(key.PublicKey())
 		m := newMessage(t, key, start, "hello")

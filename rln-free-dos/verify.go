@@ -46,7 +46,7 @@ func parseSignature(b []byte) (sig signature, ok bool) {
 // 57/STATUS-SIMPLE-SCALING.
 //
 // It doesn't allocate, except that a key's first call computes the key's
-// table, which takes about a millisecond and TableSize bytes. It is safe for
+// table, which takes one or two milliseconds and TableSize bytes. It is safe for
 // concurrent use.
 func (k *PublicKey) Verify(digest [32]byte, sig []byte) bool {
 	parsed, ok := parseSignature(sig)
