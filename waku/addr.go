@@ -1,6 +1,7 @@
 package waku
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 
@@ -50,4 +51,36 @@ func parsePeerAddr(text string) (peer.AddrInfo, error) {
 		return peer.AddrInfo{}, fmt.Errorf("%q doesn't say where the peer is: begin it with its address, as in %s", text, dialExample)
 	}
 	return *info, nil
+}
+
+// Ranks of transports, by how many peers can dial them.
+const (
+	rankTCP = iota
+	rankQUIC
+	rankWS
+	rankOther
+)
+
+func transportRank(a ma.Multiaddr) int {
+	rank := rankOther
+	for _, c := range a {
+		switch c.Protocol().Code {
+		case ma.P_TCP:
+			rank = rankTCP
+		case ma.P_QUIC_V1:
+			rank = rankQUIC
+		case ma.P_WS, ma.P_WSS:
+			rank = rankWS
+		}
+	}
+	return rank
+}
+
+// addrs are the host's, the most widely spoken transport first.
+func (n *Node) addrs() []ma.Multiaddr {
+	addrs := slices.Clone(n.host.Addrs())
+	slices.SortFunc(addrs, func(a, b ma.Multiaddr) int {
+		return cmp.Or(cmp.Compare(transportRank(a), transportRank(b)), cmp.Compare(a.String(), b.String()))
+	})
+	return addrs
 }

@@ -102,12 +102,8 @@ func newConfig(ctx context.Context, opts []Option) (*config, error) {
 			return nil, err
 		}
 	}
-	if c.logger == nil {
-		c.logger = slog.New(slog.DiscardHandler)
-	}
-	if c.now == nil {
-		c.now = time.Now
-	}
+	c.logger = carefulLogger(c.logger)
+	c.now = carefulClock(c.now)
 	return c, context.Cause(ctx)
 }
 

@@ -5,6 +5,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/multiformats/go-multiaddr"
 	"github.com/stretchr/testify/require"
 
 	"github.com/status-im/shoal/internal/p2ptest"
@@ -19,8 +23,8 @@ const lobby = "/chat/1/lobby/proto"
 
 var town = sharding.Shard{Cluster: 16, Index: 128}
 
-// tcp is what most nodes on sockets listen on here: one socket is enough.
-func tcp() waku.Option { return waku.WithListenAddrs("/ip4/127.0.0.1/tcp/0") }
+// oneSocket is what most nodes on sockets listen on here.
+func oneSocket() waku.Option { return waku.WithListenAddrs("/ip4/127.0.0.1/tcp/0") }
 
 func within(t testing.TB) context.Context {
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
@@ -83,4 +87,29 @@ func subscribe(t testing.TB, m *waku.Membership, topics ...string) *waku.Reader 
 	r, err := m.Subscribe(topics...)
 	require.NoError(t, err)
 	return r
+}
+
+func addrInfo(t testing.TB, n *waku.Node) peer.AddrInfo {
+	t.Helper()
+	addr, err := multiaddr.NewMultiaddr(n.Addrs()[0])
+	require.NoError(t, err)
+	info, err := peer.AddrInfoFromP2pAddr(addr)
+	require.NoError(t, err)
+	return *info
+}
+
+// answerMetadata lets a bare host pass for a node of cluster 16.
+func answerMetadata(h host.Host) {
+	h.SetStreamHandler("/vac/waku/metadata/1.0.0", func(s network.Stream) {
+		defer s.Close()
+		request := make([]byte, 2048)
+		if _, err := s.Read(request); err != nil {
+			s.Reset()
+			return
+		}
+		answer := []byte{0x08, 0x10, 0x10, 0x80, 0x01, 0x1a, 0x02, 0x80, 0x01} // cluster 16, shard 128
+		if _, err := s.Write(append([]byte{byte(len(answer))}, answer...)); err != nil {
+			s.Reset()
+		}
+	})
 }

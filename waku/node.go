@@ -13,6 +13,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/status-im/shoal/internal/metadata"
 	"github.com/status-im/shoal/relay"
 	"github.com/status-im/shoal/sharding"
 )
@@ -33,6 +34,7 @@ type Node struct {
 	static []*staticPeer
 	tasks  *tasks
 	record recordKeeper
+	asker  *metadata.Client
 
 	stamps    sync.Mutex
 	lastStamp time.Time
@@ -87,12 +89,12 @@ func (n *Node) start(ctx context.Context) error {
 			return optionErr(err, "WithProtectedShard")
 		}
 	}
-	if err := n.openRecord(); err != nil {
-		return err
-	}
 	n.serveMetadata()
 	n.watchPeers()
 	if err := n.listen(); err != nil {
+		return err
+	}
+	if err := n.openRecord(); err != nil {
 		return err
 	}
 	if err := context.Cause(ctx); err != nil {
@@ -253,10 +255,11 @@ func (n *Node) PeerID() peer.ID { return n.host.ID() }
 func (n *Node) Network() Network { return n.cfg.network }
 
 // Addrs are the addresses the node can be reached at, as full multiaddrs that
-// end in /p2p/<peer id>: what [Node.Connect] and [WithStaticPeers] take.
+// end in /p2p/<peer id>: what [Node.Connect] and [WithStaticPeers] take. TCP, which
+// everybody speaks, comes first, then QUIC, then WebSocket.
 func (n *Node) Addrs() []string {
 	var out []string
-	for _, a := range n.host.Addrs() {
+	for _, a := range n.addrs() {
 		out = append(out, a.String()+"/p2p/"+n.host.ID().String())
 	}
 	return out

@@ -2,6 +2,7 @@ package waku
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -39,10 +40,10 @@ type remote struct {
 	shards  []sharding.Shard
 	rtt     time.Duration
 	reason  string // why this node ends it
+	foreign error  // why it isn't of this network, by what it asked with
 	err     error  // why the handshake failed
 
 	settled chan struct{} // closed when the handshake is over
-	once    sync.Once
 	gone    chan struct{} // closed with the last connection
 }
 
@@ -93,6 +94,21 @@ func (t *peerTable) blame(p peer.ID, reason string) {
 	if r := t.m[p]; r != nil && r.reason == "" {
 		r.reason = reason
 	}
+}
+
+// heard notes what a peer said of itself when it asked: nil if that is right.
+func (t *peerTable) heard(p peer.ID, foreign error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if r := t.m[p]; r != nil {
+		r.foreign = foreign
+	}
+}
+
+func (t *peerTable) foreign(r *remote) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return r.foreign
 }
 
 // lastReason is why a peer was disconnected last.
@@ -157,17 +173,21 @@ func (n *Node) disconnected(nw network.Network, c network.Conn) {
 	delete(n.peers.m, p)
 	close(r.gone)
 	proven, reason := r.proven, r.reason
-	if reason == "" {
+	switch {
+	case reason != "":
+	case r.foreign != nil:
+		reason = r.foreign.Error()
+	default:
 		reason = connectionLost
 	}
 	if len(n.peers.disconnects) == maxDisconnects {
 		n.peers.disconnects = n.peers.disconnects[1:]
 	}
 	n.peers.disconnects = append(n.peers.disconnects, Disconnect{Peer: p, At: n.cfg.now(), Reason: reason})
-	n.peers.mu.Unlock()
 	if proven {
 		n.emit(Event{Kind: PeerDisconnected, Peer: p, Reason: reason})
 	}
+	n.peers.mu.Unlock()
 	n.cfg.logger.Debug("peer disconnected", "peer", p, "reason", reason)
 }
 
@@ -194,23 +214,26 @@ func (n *Node) dropAll(reason string) {
 	n.retryStatic()
 }
 
-// settle ends the handshake with a peer, once: with nil if the peer belongs here.
+// settle ends the handshake with a peer: why is nil if it belongs here. Events are
+// emitted under the lock, to keep their order.
 func (n *Node) settle(r *remote, shards []sharding.Shard, why error) {
-	r.once.Do(func() {
-		n.peers.mu.Lock()
-		r.err = why
-		r.proven = why == nil
-		r.shards = shards
-		n.peers.mu.Unlock()
-		close(r.settled)
-		if why == nil {
-			n.emit(Event{Kind: PeerConnected, Peer: r.id})
-			return
-		}
-		n.cfg.logger.Info("peer turned away", "peer", r.id, "reason", why)
+	defer close(r.settled)
+	n.peers.mu.Lock()
+	r.err, r.shards, r.proven = why, shards, why == nil
+	here := n.peers.m[r.id] == r
+	var silence *silenceError
+	leftByItself := !here && errors.As(why, &silence)
+	switch {
+	case why == nil && here:
+		n.emit(Event{Kind: PeerConnected, Peer: r.id})
+	case why != nil && !leftByItself:
 		n.emit(Event{Kind: PeerRejected, Peer: r.id, Reason: why.Error()})
+	}
+	n.peers.mu.Unlock()
+	if why != nil && here {
+		n.cfg.logger.Info("peer turned away", "peer", r.id, "reason", why)
 		n.drop(r.id, why.Error())
-	})
+	}
 }
 
 // connect dials a peer and waits until it has proven to belong here.
@@ -232,8 +255,7 @@ func (n *Node) connect(ctx context.Context, info peer.AddrInfo) (*remote, error)
 		return nil, &PeerError{Peer: info.ID, Reason: n.peers.lastReason(info.ID)}
 	}
 	select {
-	case <-r.settled:
-	case <-r.gone:
+	case <-r.settled: // soon, if the peer is gone again
 	case <-n.tasks.ctx.Done():
 		return nil, errNodeClosed
 	case <-ctx.Done():

@@ -1,11 +1,147 @@
 package waku
 
-type recordKeeper struct{}
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"sync"
 
-func (n *Node) openRecord() error { return nil }
-func (n *Node) refreshRecord()    {}
+	"github.com/libp2p/go-libp2p/core/event"
+	ma "github.com/multiformats/go-multiaddr"
+	manet "github.com/multiformats/go-multiaddr/net"
+
+	"github.com/status-im/shoal/internal/enr"
+	"github.com/status-im/shoal/sharding"
+)
+
+// recordKeeper holds the node's latest record.
+type recordKeeper struct {
+	mu     sync.Mutex
+	record *enr.Record
+	// key names what the record says, to tell a change.
+	key string
+	seq uint64
+}
 
 // ENR is the node's signed record (31/WAKU2-ENR) in its text form, "enr:…": key,
 // address, capabilities and joined shards. Its sequence number grows with every
 // change.
-func (n *Node) ENR() string { return "" }
+func (n *Node) ENR() string {
+	n.record.mu.Lock()
+	defer n.record.mu.Unlock()
+	return n.record.record.String()
+}
+
+// openRecord makes the first record and follows the host's addresses.
+func (n *Node) openRecord() error {
+	// Above those of earlier runs, whose number nobody kept.
+	n.record.seq = uint64(max(0, n.cfg.now().UnixMilli()))
+	if err := n.rebuildRecord(); err != nil {
+		return err
+	}
+	changes, err := n.host.EventBus().Subscribe(new(event.EvtLocalAddressesUpdated))
+	if err != nil {
+		return fmt.Errorf("waku: watching addresses: %w", err)
+	}
+	n.onClose(changes.Close)
+	n.tasks.start(func(ctx context.Context) {
+		for {
+			select {
+			case <-changes.Out():
+				n.refreshRecord()
+			case <-ctx.Done():
+				return
+			}
+		}
+	})
+	return nil
+}
+
+// refreshRecord follows a change of shards or addresses.
+func (n *Node) refreshRecord() {
+	if n.isClosed() {
+		return
+	}
+	if err := n.rebuildRecord(); err != nil {
+		n.cfg.logger.Warn("the node record can't follow a change", "err", err)
+	}
+}
+
+func (n *Node) rebuildRecord() error {
+	n.record.mu.Lock()
+	defer n.record.mu.Unlock()
+	f, err := n.recordFields()
+	if err != nil {
+		return err
+	}
+	key := fmt.Sprint(f)
+	if n.record.record != nil && key == n.record.key {
+		return nil
+	}
+	f.Seq = n.record.seq + 1
+	r, err := enr.Build(n.cfg.identity, f)
+	if err != nil {
+		return fmt.Errorf("waku: node record: %w", err)
+	}
+	n.record.record, n.record.key, n.record.seq = r, key, f.Seq
+	return nil
+}
+
+func (n *Node) recordFields() (enr.Fields, error) {
+	f := enr.Fields{Capabilities: enr.Relay}
+	var indices []uint16
+	for _, s := range n.shards.joined() {
+		indices = append(indices, s.shard.Index)
+	}
+	if len(indices) > 0 {
+		set, err := sharding.NewSet(n.cfg.network.Cluster, indices...)
+		if err != nil {
+			return f, fmt.Errorf("waku: node record: %w", err)
+		}
+		f.Shards = set
+	}
+	for _, a := range n.addrs() {
+		ip, port, plain := tcpAddr(a)
+		switch {
+		case transportRank(a) == rankWS:
+			f.Multiaddrs = append(f.Multiaddrs, a)
+		case !plain:
+		case ip.Is4() && reach(ip) > reach(f.IP4):
+			f.IP4, f.TCP = ip, port
+		case ip.Is6() && reach(ip) > reach(f.IP6):
+			f.IP6, f.TCP6 = ip, port
+		}
+	}
+	return f, nil
+}
+
+// tcpAddr takes an address of plain TCP apart.
+func tcpAddr(a ma.Multiaddr) (ip netip.Addr, port uint16, plain bool) {
+	if len(a) != 2 || transportRank(a) != rankTCP {
+		return ip, 0, false
+	}
+	na, err := manet.ToNetAddr(a)
+	if err != nil {
+		return ip, 0, false
+	}
+	at, err := netip.ParseAddrPort(na.String())
+	if err != nil || at.Addr().Zone() != "" {
+		return ip, 0, false
+	}
+	return at.Addr().Unmap(), at.Port(), true
+}
+
+// reach orders IP addresses by how far away they can be dialled from.
+func reach(ip netip.Addr) int {
+	switch {
+	case !ip.IsValid(), ip.IsUnspecified():
+		return 0
+	case ip.IsLoopback():
+		return 1
+	case ip.IsLinkLocalUnicast():
+		return 2
+	case ip.IsPrivate():
+		return 3
+	}
+	return 4
+}
