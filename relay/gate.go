@@ -75,21 +75,26 @@ func (r *Relay) judge(ctx context.Context, st *shardState, in *message.Received)
 		return message.Ignore
 	}
 	defer r.judging.leave(st)
-	defer func() {
-		if p := recover(); p != nil {
-			verdict = message.Ignore
-			st.traffic.panics.Add(1)
-			if st.panics.due(r.cfg.Now(), time.Second) {
-				r.emit(Event{Kind: ValidatorPanic, Shard: st.shard, Reason: fmt.Sprint(p)})
-				r.log.Error("validator panicked", "shard", st.shard, "panic", p)
-			}
-		}
-	}()
+	defer r.contain(st, &verdict)
 	switch v := rules.Validator(ctx, in); v {
 	case message.Accept, message.Reject:
 		return v
 	default:
 		return message.Ignore
+	}
+}
+
+// contain, deferred, turns a panic of somebody's rule into Ignore.
+func (r *Relay) contain(st *shardState, verdict *message.Verdict) {
+	p := recover()
+	if p == nil {
+		return
+	}
+	*verdict = message.Ignore
+	st.traffic.panics.Add(1)
+	if st.panics.due(r.cfg.Now(), time.Second) {
+		r.emit(Event{Kind: ValidatorPanic, Shard: st.shard, Reason: fmt.Sprint(p)})
+		r.log.Error("validator panicked", "shard", st.shard, "panic", p)
 	}
 }
 

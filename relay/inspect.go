@@ -92,20 +92,28 @@ func (r *Relay) screen(from peer.ID, st *shardState, pm *pb.Message) (reason str
 	if m.Validate() != nil {
 		return "empty field", message.Ignore // nwaku forwards these
 	}
-	if screen := st.rules.Load().Screen; screen != nil {
-		in := &message.Received{PubsubTopic: st.topic, Message: m, From: string(from), At: r.cfg.Now()}
-		switch screen(in) {
-		case message.Accept:
-		case message.Reject:
-			return "screen reject", message.Reject
-		default:
-			return "screen ignore", message.Ignore
-		}
+	in := &message.Received{PubsubTopic: st.topic, Message: m, From: string(from), At: r.cfg.Now()}
+	switch r.runScreen(st, in) {
+	case message.Accept:
+	case message.Reject:
+		return "screen reject", message.Reject
+	default:
+		return "screen ignore", message.Ignore
 	}
 	if !r.peers.spend(from) {
 		return "unproven peer", message.Ignore
 	}
 	return "", message.Accept
+}
+
+// runScreen asks the shard's Screen. A panic counts as Ignore.
+func (r *Relay) runScreen(st *shardState, in *message.Received) (verdict message.Verdict) {
+	screen := st.rules.Load().Screen
+	if screen == nil {
+		return message.Accept
+	}
+	defer r.contain(st, &verdict)
+	return screen(in)
 }
 
 // controlItems is what an RPC costs its sender's control budget.

@@ -74,10 +74,8 @@ func (r *Relay) Publish(ctx context.Context, s sharding.Shard, m *message.Messag
 		return Receipt{}, err
 	}
 	in := &message.Received{PubsubTopic: st.topic, Message: own, At: r.cfg.Now()}
-	if screen := st.rules.Load().Screen; screen != nil {
-		if v := screen(in); v != message.Accept {
-			return Receipt{}, &RefusedError{Shard: s, Verdict: v, Stage: "screen"}
-		}
+	if v := r.runScreen(st, in); v != message.Accept {
+		return Receipt{}, &RefusedError{Shard: s, Verdict: v, Stage: "screen"}
 	}
 	if v := r.judge(ctx, st, in); v != message.Accept {
 		return Receipt{}, &RefusedError{Shard: s, Verdict: v, Stage: "validator"}

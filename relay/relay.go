@@ -271,10 +271,17 @@ func (r *Relay) MaxMessageSize() int { return r.cfg.MaxMessageSize }
 // Profile returns the parameters in use.
 func (r *Relay) Profile() Profile { return r.profile }
 
+// emit tells the application. Its panic must not end the router.
 func (r *Relay) emit(e Event) {
-	if r.cfg.OnEvent != nil {
-		r.cfg.OnEvent(e)
+	if r.cfg.OnEvent == nil {
+		return
 	}
+	defer func() {
+		if p := recover(); p != nil {
+			r.log.Error("OnEvent panicked", "event", e.Kind, "panic", p)
+		}
+	}()
+	r.cfg.OnEvent(e)
 }
 
 var errClosed = fmt.Errorf("relay: %w", net.ErrClosed)

@@ -84,6 +84,30 @@ func TestValidatorTrouble(t *testing.T) {
 	}
 }
 
+func TestPanicsAreContained(t *testing.T) {
+	p2ptest.Bubble(t, func(t *testing.T) {
+		hosts := p2ptest.Hosts(t, 2)
+		r := newRelay(t, hosts[0], relay.Config{OnEvent: func(relay.Event) { panic("event") }})
+		r.SetRules(shard, relay.Rules{Screen: func(in *message.Received) message.Verdict {
+			if string(in.Message.Payload) == "screen" {
+				panic("screen")
+			}
+			return message.Accept
+		}})
+		sub := subscribe(t, r, shard)
+		from := p2ptest.NewRawPubsub(t, hosts[1])
+		p2ptest.Connect(t, hosts[1], hosts[0])
+		for _, payload := range []string{"screen", "fine"} {
+			require.NoError(t, from.Send(hosts[0].ID(), p2ptest.Publish(shard.PubsubTopic(), newMessage(payload).Encode())))
+		}
+		require.Equal(t, []string{"fine"}, drain(sub))
+		require.EqualValues(t, 1, stats(r, shard).Panics)
+		_, err := r.Publish(context.Background(), shard, newMessage("screen"))
+		var refused *relay.RefusedError
+		require.ErrorAs(t, err, &refused)
+	})
+}
+
 func stats(r *relay.Relay, s sharding.Shard) relay.ShardStats {
 	for _, st := range r.Stats().Shards {
 		if st.Shard == s {
