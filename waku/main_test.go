@@ -113,3 +113,6 @@ func answerMetadata(h host.Host) {
 		}
 	})
 }
+
+// theirAddr is where a membership's node is found.
+func theirAddr(m *waku.Membership) string { return waku.NodeOf(m).Addrs()[0] }

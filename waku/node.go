@@ -141,8 +141,9 @@ func (n *Node) openRelay() error {
 		MaxMessageSize:  n.cfg.network.MaxMessageSize,
 		MaxPeersPerAddr: n.cfg.maxConnsPerIP,
 		Logger:          n.cfg.logger,
-		Now:             n.cfg.now,
 		OnEvent:         n.onRelay,
+		// Its books are about how long ago things were, so it has the system's
+		// clock, which doesn't jump in that respect, whatever WithClock says.
 	})
 	if err != nil {
 		return optionErr(err, "WithRelayProfile")

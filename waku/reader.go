@@ -107,7 +107,8 @@ func (r *Reader) Next(ctx context.Context) (*Envelope, error) {
 		return nil, err
 	}
 	return &Envelope{
-		Shard: env.Shard, Message: env.Message, Hash: env.Hash, From: env.From, ReceivedAt: env.ReceivedAt,
+		Shard: env.Shard, Message: env.Message, Hash: env.Hash, From: env.From,
+		ReceivedAt: r.member.shard.node.cfg.now().Add(-time.Since(env.ReceivedAt)),
 	}, nil
 }
 
