@@ -206,7 +206,7 @@ func findC(p picture) (wrong []string) {
 }
 
 func TestHouse(t *testing.T) {
-	p := list(t)
+	p := listed(t)
 	require.Contains(t, p, module+"/relay")
 	require.Contains(t, p, "github.com/libp2p/go-libp2p")
 	require.Empty(t, check(p))
@@ -214,7 +214,7 @@ func TestHouse(t *testing.T) {
 
 // Every rule, broken: in the picture, and once in the source itself.
 func TestHouseNoticesBreaches(t *testing.T) {
-	p := list(t)
+	p := listed(t)
 	edit := func(name string, f func(x *pkg)) picture {
 		q := p.clone()
 		if q[module+"/"+name] == nil {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -43,6 +44,22 @@ func (p picture) clone() picture {
 		out[path] = &y
 	}
 	return out
+}
+
+var whole struct {
+	sync.Mutex
+	picture
+}
+
+// listed is list without arguments, run once.
+func listed(t testing.TB) picture {
+	t.Helper()
+	whole.Lock()
+	defer whole.Unlock()
+	if whole.picture == nil {
+		whole.picture = list(t)
+	}
+	return whole.picture
 }
 
 // list runs go list over the whole module, with cgo on: without, C would hide.

@@ -15,7 +15,7 @@
 //			hosts := p2ptest.Hosts(t, 5)    // the bubble's t: hosts close before the bubble ends
 //			a := mine.New(hosts[0])         // handlers first …
 //			defer a.Close()
-//			p2ptest.Ring(t, hosts)          // … then connections: identify has run when this returns
+//			p2ptest.Ring(t, hosts)          // … then connections: when this returns, protocols are known
 //			synctest.Wait()                 // all that follows from it has happened
 //			time.Sleep(10 * time.Minute)    // takes no time; heartbeats, decay and back-off do happen
 //		})
@@ -35,7 +35,8 @@
 //   - Sockets don't work in a bubble. TCPHosts is for tests in wall time.
 //   - At the start the clock shows midnight UTC, 1 January 2000. Nothing takes
 //     time by itself: without Config.Latency a whole flood of messages happens
-//     at one instant, and rates come from the test's own Sleep.
+//     at one instant, and rates come from the test's own Sleep. Connect and
+//     Eventually may let a few milliseconds pass.
 //
 // # Why not mocknet or simlibp2p
 //

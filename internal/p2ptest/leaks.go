@@ -2,6 +2,7 @@ package p2ptest
 
 import (
 	"bytes"
+	"regexp"
 	"runtime"
 	"testing"
 
@@ -21,13 +22,27 @@ func LeakOptions() []goleak.Option {
 	return nil
 }
 
-// Goroutines counts the goroutines of the process exactly, by their stacks:
-// runtime.NumGoroutine may be off by some dozens for a moment.
+// Goroutines counts goroutines exactly: those of the caller's bubble, or of the
+// whole process outside of bubbles. runtime.NumGoroutine may be off by some
+// dozens for a moment, and takes in what other tests have left to finish.
 func Goroutines() int {
 	for size := 1 << 20; ; size *= 2 {
 		buf := make([]byte, size)
-		if n := runtime.Stack(buf, true); n < size {
-			return bytes.Count(append([]byte("\n"), buf[:n]...), []byte("\ngoroutine "))
+		n := runtime.Stack(buf, true)
+		if n == size {
+			continue
 		}
+		headers := header.FindAllSubmatch(buf[:n], -1)
+		count := 0
+		for _, h := range headers { // the caller's own comes first
+			if bytes.Equal(h[1], headers[0][1]) {
+				count++
+			}
+		}
+		return count
 	}
 }
+
+// header matches a stack's first line, as in
+// "goroutine 7 [select (durable), synctest bubble 1]:".
+var header = regexp.MustCompile(`(?m)^goroutine \d+ [^\n]*?(synctest bubble \d+|)\]:$`)

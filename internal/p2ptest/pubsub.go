@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"net"
 	"slices"
 	"sync"
 	"testing"
@@ -61,9 +62,12 @@ type Received struct {
 	At   time.Time
 }
 
+// rawOut is what goes to one peer. Whoever opens or writes holds turn, so that
+// there is one stream and frames don't mix; a channel, because waiting for a
+// mutex would stop a bubble's clock.
 type rawOut struct {
-	mu sync.Mutex // one frame at a time
-	s  network.Stream
+	turn chan struct{}
+	s    network.Stream // nil: to be opened; changed with turn and the lock held
 }
 
 // NewRawPubsub lets h speak the given protocols, RelayID when none is named.
@@ -94,13 +98,19 @@ func (r *RawPubsub) Close() {
 	r.mu.Lock()
 	r.closed = true
 	r.resumed.Broadcast()
+	var open []network.Stream
 	for s := range r.in {
-		s.Reset()
+		open = append(open, s)
 	}
 	for _, o := range r.out {
-		o.s.Reset()
+		if o.s != nil {
+			open = append(open, o.s)
+		}
 	}
 	r.mu.Unlock()
+	for _, s := range open {
+		s.Reset()
+	}
 	r.wg.Wait()
 }
 
@@ -178,54 +188,48 @@ func (r *RawPubsub) Send(to peer.ID, rpcs ...*pb.RPC) error {
 // SendBytes writes bytes to the stream as they are, without a length prefix.
 // After an error the next call opens a new stream.
 func (r *RawPubsub) SendBytes(to peer.ID, b []byte) error {
-	o, err := r.outTo(to)
-	if err != nil {
-		return err
-	}
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.s.SetWriteDeadline(time.Now().Add(rawWriteTimeout))
-	if _, err := o.s.Write(b); err != nil {
-		r.drop(to, o)
-		return err
-	}
-	return nil
-}
-
-func (r *RawPubsub) outTo(to peer.ID) (*rawOut, error) {
 	r.mu.Lock()
-	o := r.out[to]
+	closed, o := r.closed, r.out[to]
+	if o == nil {
+		o = &rawOut{turn: make(chan struct{}, 1)}
+		r.out[to] = o
+	}
 	r.mu.Unlock()
-	if o != nil {
-		return o, nil
+	if closed {
+		return net.ErrClosed
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), rawWriteTimeout)
-	defer cancel()
-	s, err := OpenStream(ctx, r.Host, to, r.ids...)
-	if err != nil {
-		return nil, err
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.closed || r.out[to] != nil {
-		s.Reset()
-		if r.closed {
-			return nil, errors.New("p2ptest: RawPubsub closed")
+	o.turn <- struct{}{}
+	defer func() { <-o.turn }()
+
+	if o.s == nil {
+		ctx, cancel := context.WithTimeout(context.Background(), rawWriteTimeout)
+		defer cancel()
+		s, err := OpenStream(ctx, r.Host, to, r.ids...)
+		if err != nil {
+			return err
 		}
-		return r.out[to], nil
+		if !r.set(o, s) {
+			s.Reset()
+			return net.ErrClosed
+		}
 	}
-	o = &rawOut{s: s}
-	r.out[to] = o
-	return o, nil
+	o.s.SetWriteDeadline(time.Now().Add(rawWriteTimeout))
+	_, err := o.s.Write(b)
+	if err != nil {
+		o.s.Reset()
+		r.set(o, nil)
+	}
+	return err
 }
 
-func (r *RawPubsub) drop(to peer.ID, o *rawOut) {
-	o.s.Reset()
+// set reports false when the RawPubsub has been closed.
+func (r *RawPubsub) set(o *rawOut, s network.Stream) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.out[to] == o {
-		delete(r.out, to)
+	if !r.closed {
+		o.s = s
 	}
+	return !r.closed
 }
 
 // Received returns everything recorded so far, in order of arrival.

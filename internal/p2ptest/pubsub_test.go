@@ -3,6 +3,8 @@ package p2ptest_test
 import (
 	"context"
 	"fmt"
+	"net"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -118,6 +120,35 @@ func TestRawPubsubPause(t *testing.T) {
 		raw.Resume()
 		synctest.Wait()
 		require.Equal(t, 5, raw.Tally().Messages)
+	})
+}
+
+// Many may send to one peer at once, over one stream, also while it is slow.
+func TestRawPubsubSendersTakeTurns(t *testing.T) {
+	p2ptest.Bubble(t, func(t *testing.T) {
+		hosts := p2ptest.Hosts(t, 2)
+		slow := p2ptest.NewRawPubsub(t, hosts[0])
+		raw := p2ptest.NewRawPubsub(t, hosts[1])
+		p2ptest.Line(t, hosts)
+		slow.Pause()
+		time.AfterFunc(5*time.Second, slow.Resume)
+		var senders sync.WaitGroup
+		for i := range 20 {
+			senders.Go(func() {
+				data := make([]byte, 100_000)
+				data[0] = byte(i)
+				require.NoError(t, raw.Send(hosts[0].ID(), p2ptest.Publish(topic, data)))
+			})
+		}
+		senders.Wait()
+		synctest.Wait()
+		seen := make(map[byte]bool)
+		for _, m := range slow.Messages() {
+			seen[m.Data[0]] = true
+		}
+		require.Len(t, seen, 20)
+		raw.Close()
+		require.ErrorIs(t, raw.Send(hosts[0].ID(), p2ptest.Subscribe(topic)), net.ErrClosed)
 	})
 }
 
