@@ -5,6 +5,7 @@ import (
 	"context"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -23,6 +24,23 @@ func TestShow(t *testing.T) {
 	assert.NotContains(t, out.String(), "FAIL")
 	assert.NotContains(t, out.String(), "\x1b", "no colour unless asked for")
 	assert.Equal(t, 11, strings.Count(out.String(), "PASS  "), "%s", &out)
+}
+
+// Without the key at the fleet node the demo must see that its claims don't hold.
+func TestShowFailsWithoutProtection(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	defer cancel()
+	unprotected, err := newTown(ctx, false)
+	require.NoError(t, err)
+	defer unprotected.close()
+	var out bytes.Buffer
+	unprotected.p, unprotected.patience = newPrinter(&out, true), 300*time.Millisecond
+	held, err := unprotected.play(ctx)
+	require.NoError(t, err, "%s", &out)
+	assert.False(t, held, "%s", &out)
+	assert.Contains(t, out.String(), "of the stranger's 112 messages no member got any", "members judge for themselves")
+	failed := strings.Count(out.String(), "FAIL")
+	assert.Equal(t, 6, failed, "four kinds, the cut, the witness: %s", &out)
 }
 
 func TestEndsEarly(t *testing.T) {

@@ -59,9 +59,7 @@ func main() {
 
 // show plays the scenes and tells whether every claim held.
 func show(ctx context.Context, p *printer, pace time.Duration) (held bool, err error) {
-	began := time.Now()
-	p.title("A community on shard %s", shard)
-	t, err := newTown(ctx)
+	t, err := newTown(ctx, true)
 	if t != nil {
 		defer t.close()
 	}
@@ -69,13 +67,19 @@ func show(ctx context.Context, p *printer, pace time.Duration) (held bool, err e
 		return false, err
 	}
 	t.p, t.pace = p, pace
+	return t.play(ctx)
+}
+
+func (t *town) play(ctx context.Context) (held bool, err error) {
+	began := time.Now()
+	t.p.title("A community on shard %s", shard)
 	for _, scene := range []func(context.Context) error{t.gather, t.talk, t.welcome, t.disturb, t.carryOn} {
 		if err := scene(ctx); err != nil {
 			return false, err
 		}
 	}
 	t.settle(ctx)
-	p.scene("What it came to")
+	t.p.scene("What it came to")
 	t.table()
 	claims := t.claims()
 	closing := time.Now()
@@ -83,9 +87,9 @@ func show(ctx context.Context, p *printer, pace time.Duration) (held bool, err e
 		"every node closed in time"})
 	held = true
 	for _, c := range claims {
-		p.verdict(c.held, c.text)
+		t.p.verdict(c.held, c.text)
 		held = held && c.held
 	}
-	p.text("\n%.1f s in all", time.Since(began).Seconds())
+	t.p.text("\n%.1f s in all", time.Since(began).Seconds())
 	return held, nil
 }

@@ -72,12 +72,6 @@ func (m *member) leave() error {
 	return err
 }
 
-// meshed tells whether the member's messages would reach anybody.
-func (m *member) meshed() bool {
-	shards := m.node.Health().Shards
-	return len(shards) == 1 && shards[0].Mesh > 0
-}
-
 // missing is how many of due haven't come yet.
 func (m *member) missing(due map[message.Hash]bool) (n int, news <-chan struct{}) {
 	m.mu.Lock()
@@ -107,18 +101,21 @@ func (m *member) await(ctx context.Context, due map[message.Hash]bool) {
 
 // tally is what a member got.
 type tally struct {
-	due, ontime, twice, foreign int
-	lost                        uint64
+	due, got, twice, foreign int
+	lost                     uint64
 }
 
-func (m *member) tally(due map[message.Hash]bool) tally {
+// tally counts. What a latecomer got from before its time, because peers still
+// offered it, is neither due nor foreign.
+func (m *member) tally(due, real map[message.Hash]bool) tally {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	t := tally{due: len(due), lost: m.lost}
 	for hash, times := range m.got {
-		if due[hash] {
-			t.ontime++
-		} else {
+		switch {
+		case due[hash]:
+			t.got++
+		case !real[hash]:
 			t.foreign++
 		}
 		if times > 1 {

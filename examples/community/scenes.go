@@ -2,10 +2,14 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/peer"
+
 	"github.com/status-im/shoal/message"
+	"github.com/status-im/shoal/waku"
 )
 
 // gather brings five members together.
@@ -26,19 +30,58 @@ func (t *town) gather(ctx context.Context) error {
 	return nil
 }
 
+// meshed waits until every node has a mesh, and every link of it two ends: a
+// message that arrives in between passes by the newcomer.
 func (t *town) meshed(ctx context.Context) error {
-	err := until(ctx, func() bool {
-		for _, m := range t.members {
-			if !m.meshed() {
-				return false
-			}
-		}
-		return true
-	})
-	if err != nil {
+	if err := until(ctx, func() bool { return twoEnded(t.links()) }); err != nil {
 		return fmt.Errorf("the members found no mesh: %w", err)
 	}
 	return nil
+}
+
+// links are the meshes: who forwards to whom.
+func (t *town) links() map[peer.ID]map[peer.ID]bool {
+	links := map[peer.ID]map[peer.ID]bool{}
+	nodes := []*waku.Node{t.fleet}
+	for _, m := range t.members {
+		nodes = append(nodes, m.node)
+	}
+	for _, n := range nodes {
+		to := map[peer.ID]bool{}
+		for _, p := range n.Peers() {
+			if len(p.Mesh) > 0 {
+				to[p.ID] = true
+			}
+		}
+		links[n.PeerID()] = to
+	}
+	return links
+}
+
+func twoEnded(links map[peer.ID]map[peer.ID]bool) bool {
+	for from, to := range links {
+		if len(to) == 0 {
+			return false
+		}
+		for id := range to {
+			if !links[id][from] {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// plainPeer connects one with the fleet node.
+func (t *town) plainPeer(ctx context.Context) (*plainPeer, error) {
+	p, err := newPlainPeer(ctx, t.fleet.Addrs()[0])
+	if err != nil {
+		return nil, err
+	}
+	if err := until(ctx, func() bool { return p.connected() && t.links()[t.fleet.PeerID()][p.host.ID()] }); err != nil {
+		return nil, errors.Join(fmt.Errorf("no connection: %w", err), p.close())
+	}
+	return p, nil
 }
 
 func (t *town) talk(ctx context.Context) error {
@@ -100,14 +143,17 @@ type attempt struct {
 // disturb sends, without the key, everything that the shard must not take.
 func (t *town) disturb(ctx context.Context) error {
 	t.p.scene("A stranger connects to the fleet node: it knows the shard, but not the key")
-	s, err := newStranger(ctx, t.fleet.Addrs()[0])
+	s, err := t.plainPeer(ctx)
 	if err != nil {
 		return fmt.Errorf("stranger: %w", err)
 	}
 	defer s.close()
-	if err := until(ctx, s.connected); err != nil {
-		return fmt.Errorf("stranger: no connection: %w", err)
+	// Another one only listens, and refuses nothing: it gets all that the fleet
+	// node forwards.
+	if t.witness, err = t.plainPeer(ctx); err != nil {
+		return fmt.Errorf("witness: %w", err)
 	}
+	t.witnessed = len(t.said)
 	// It listens; some of what it hears it will send again.
 	for _, m := range t.members[:3] {
 		if err := t.say(ctx, m, "The announcement is online."); err != nil {
@@ -124,13 +170,13 @@ func (t *town) disturb(ctx context.Context) error {
 		make         func(i int) (*message.Message, error)
 	}{
 		{"unsigned", "no_signature", func(i int) (*message.Message, error) { return spam(i, time.Now()), nil }},
-		{"with a forged signature", "bad_signature", func(i int) (*message.Message, error) {
+		{"forged", "bad_signature", func(i int) (*message.Message, error) {
 			m := spam(i, time.Now())
 			m.Meta = forge()
 			return m, nil
 		}},
-		{"signed ten minutes ago", "outside_window", func(i int) (*message.Message, error) { return t.stale(i) }},
-		{"heard before, sent again", "replay", func(i int) (*message.Message, error) {
+		{"stale", "outside_window", func(i int) (*message.Message, error) { return t.stale(i) }},
+		{"replayed", "replay", func(i int) (*message.Message, error) {
 			m := s.recorded()[i].Clone()
 			m.Version = 1 // another wrapping, so that it passes for a new message
 			return m, nil
@@ -147,7 +193,7 @@ func (t *town) disturb(ctx context.Context) error {
 			}
 		}
 		a := attempt{what: try.what, reason: try.reason, sent: each}
-		wait, cancel := context.WithTimeout(ctx, 5*time.Second)
+		wait, cancel := context.WithTimeout(ctx, t.patience)
 		_ = until(wait, func() bool { // the claims tell whether it was refused
 			a.refused = t.refused(try.reason) - before
 			return a.refused >= each
@@ -163,7 +209,7 @@ func (t *town) disturb(ctx context.Context) error {
 }
 
 // insist sends unsigned messages until the fleet node has enough.
-func (t *town) insist(ctx context.Context, s *stranger) error {
+func (t *town) insist(ctx context.Context, s *plainPeer) error {
 	const most = 100
 	sent := 0
 	for ; sent < most && s.connected(); sent++ {
@@ -172,12 +218,12 @@ func (t *town) insist(ctx context.Context, s *stranger) error {
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-	t.tries = append(t.tries, attempt{what: "unsigned, on and on", reason: "disconnected", sent: sent})
+	t.tries = append(t.tries, attempt{what: "unsigned", reason: "disconnected", sent: sent})
 	select {
 	case <-t.cut:
 		t.p.fact("it goes on", fmt.Sprintf("and is disconnected after %d more", sent))
 		t.tries[len(t.tries)-1].refused = uint64(sent)
-	case <-time.After(2 * time.Second):
+	case <-time.After(t.patience):
 		t.p.fact("it goes on", fmt.Sprintf("%d more, and is still connected", sent))
 	}
 	return nil

@@ -23,8 +23,9 @@ const lobby = "/town/1/lobby/plain"
 
 // town is everybody who takes part.
 type town struct {
-	p    *printer
-	pace time.Duration
+	p        *printer
+	pace     time.Duration
+	patience time.Duration // for what should happen at once
 
 	key     *dosguard.PrivateKey
 	fleet   *waku.Node
@@ -34,6 +35,9 @@ type town struct {
 	said  []said // by members, in order
 	cut   chan peer.ID
 	tries []attempt // by the stranger
+
+	witness   *plainPeer
+	witnessed int // how much was said before it listened
 
 	closeOnce sync.Once
 	closed    error
@@ -47,17 +51,19 @@ type said struct {
 }
 
 // newTown starts the fleet node: it knows the community's public key and nothing
-// else about it. On error the town returned still needs to be closed.
-func newTown(ctx context.Context) (*town, error) {
+// else about it; unless protect is set not even that. On error the town returned
+// still needs to be closed.
+func newTown(ctx context.Context, protect bool) (*town, error) {
 	key, err := dosguard.GenerateKey()
 	if err != nil {
 		return nil, err
 	}
-	t := &town{key: key, metrics: prometheus.NewRegistry(), cut: make(chan peer.ID, 1)}
-	t.fleet, err = waku.New(ctx,
-		waku.WithProtectedShard(shard, key.PublicKey()),
-		waku.WithRelayProfile(relay.Fleet(12)),
-		waku.WithMetrics(t.metrics))
+	t := &town{key: key, metrics: prometheus.NewRegistry(), cut: make(chan peer.ID, 1), patience: 5 * time.Second}
+	options := []waku.Option{waku.WithRelayProfile(relay.Fleet(12)), waku.WithMetrics(t.metrics)}
+	if protect {
+		options = append(options, waku.WithProtectedShard(shard, key.PublicKey()))
+	}
+	t.fleet, err = waku.New(ctx, options...)
 	if err != nil {
 		return nil, err
 	}
@@ -89,6 +95,9 @@ func (t *town) close() error {
 			wg.Go(func() { errs[i] = m.leave() })
 		}
 		wg.Go(func() { errs[len(t.members)] = t.fleet.Close() })
+		if t.witness != nil {
+			wg.Go(func() { t.witness.close() })
+		}
 		wg.Wait()
 		t.closed = errors.Join(errs...)
 	})
@@ -149,10 +158,24 @@ func (t *town) due(m *member) map[message.Hash]bool {
 	return due
 }
 
-// settle waits until everybody got what is due, or ctx ends.
+// real is everything that members said.
+func (t *town) real() map[message.Hash]bool {
+	real := map[message.Hash]bool{}
+	for _, s := range t.said {
+		real[s.hash] = true
+	}
+	return real
+}
+
+// settle waits until everybody got what is due, within reason.
 func (t *town) settle(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, 2*t.patience)
+	defer cancel()
 	for _, m := range t.members {
 		m.await(ctx, t.due(m))
+	}
+	if t.witness != nil {
+		_ = until(ctx, func() bool { return t.testimony().missed == 0 }) // the claims tell
 	}
 }
 

@@ -19,15 +19,17 @@ import (
 	"github.com/status-im/shoal/relay"
 )
 
-// stranger knows the shard and a node's address, but not the key. It is built on
-// the pubsub library alone: nothing of Shoal's holds it back.
-type stranger struct {
+// plainPeer knows the shard and a node's address, but not the key. It is built on
+// the pubsub library alone: it refuses nothing, and nothing of Shoal's holds it
+// back.
+type plainPeer struct {
 	host  host.Host
+	end   context.CancelFunc // of the pubsub router
 	topic *pubsub.Topic
 	sub   *pubsub.Subscription
 
 	mu    sync.Mutex
-	heard []*message.Message // whoever listens can hear
+	heard []*message.Message
 	done  chan struct{}
 }
 
@@ -35,12 +37,13 @@ type stranger struct {
 // (66/WAKU2-METADATA), in its frame.
 var metadata = []byte{9, 0x08, 16, 0x10, 0x80, 1, 0x1a, 2, 0x80, 1}
 
-func newStranger(ctx context.Context, addr string) (*stranger, error) {
+func newPlainPeer(ctx context.Context, addr string) (*plainPeer, error) {
 	h, err := libp2p.New(libp2p.NoListenAddrs)
 	if err != nil {
 		return nil, err
 	}
-	s := &stranger{host: h, done: make(chan struct{})}
+	life, end := context.WithCancel(context.Background())
+	p := &plainPeer{host: h, end: end, done: make(chan struct{})}
 	h.SetStreamHandler("/vac/waku/metadata/1.0.0", func(stream network.Stream) {
 		defer stream.Close()
 		io.CopyN(io.Discard, stream, 2)
@@ -48,18 +51,19 @@ func newStranger(ctx context.Context, addr string) (*stranger, error) {
 	})
 	quiet := pubsub.DefaultGossipSubParams()
 	quiet.Dlazy, quiet.GossipFactor = 0, 0
-	router, err := pubsub.NewGossipSub(context.Background(), h, // ends with the host
+	router, err := pubsub.NewGossipSub(life, h,
 		pubsub.WithGossipSubProtocols([]protocol.ID{relay.ID},
 			func(pubsub.GossipSubFeature, protocol.ID) bool { return true }),
 		pubsub.WithGossipSubParams(quiet),
+		pubsub.WithFloodPublish(true), // whether or not anybody wants it in a mesh
 		pubsub.WithMessageSignaturePolicy(pubsub.StrictNoSign),
 		pubsub.WithNoAuthor(),
 		pubsub.WithMessageIdFn(func(m *pb.Message) string { id := sha256.Sum256(m.Data); return string(id[:]) }))
 	if err == nil {
-		s.topic, err = router.Join(shard.PubsubTopic())
+		p.topic, err = router.Join(shard.PubsubTopic())
 	}
 	if err == nil {
-		s.sub, err = s.topic.Subscribe()
+		p.sub, err = p.topic.Subscribe()
 	}
 	if err == nil {
 		var info *peer.AddrInfo
@@ -68,47 +72,49 @@ func newStranger(ctx context.Context, addr string) (*stranger, error) {
 		}
 	}
 	if err != nil {
+		end()
 		h.Close()
 		return nil, err
 	}
-	go s.listen()
-	return s, nil
+	go p.listen(life)
+	return p, nil
 }
 
-func (s *stranger) listen() {
-	defer close(s.done)
+func (p *plainPeer) listen(ctx context.Context) {
+	defer close(p.done)
 	for {
-		m, err := s.sub.Next(context.Background())
+		m, err := p.sub.Next(ctx)
 		if err != nil {
 			return
 		}
 		heard, err := message.Decode(m.Data)
-		if err != nil || m.ReceivedFrom == s.host.ID() {
+		if err != nil || m.ReceivedFrom == p.host.ID() {
 			continue
 		}
-		s.mu.Lock()
-		s.heard = append(s.heard, heard.Clone())
-		s.mu.Unlock()
+		p.mu.Lock()
+		p.heard = append(p.heard, heard.Clone())
+		p.mu.Unlock()
 	}
 }
 
-func (s *stranger) recorded() []*message.Message {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.heard
+// recorded is all it heard: nothing on a shard is secret by itself.
+func (p *plainPeer) recorded() []*message.Message {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.heard
 }
 
 // connected tells whether anybody would take its messages.
-func (s *stranger) connected() bool { return len(s.topic.ListPeers()) > 0 }
+func (p *plainPeer) connected() bool { return len(p.topic.ListPeers()) > 0 }
 
-func (s *stranger) send(ctx context.Context, m *message.Message) error {
-	return s.topic.Publish(ctx, m.Encode())
+func (p *plainPeer) send(ctx context.Context, m *message.Message) error {
+	return p.topic.Publish(ctx, m.Encode())
 }
 
-func (s *stranger) close() error {
-	s.sub.Cancel()
-	<-s.done
-	return s.host.Close()
+func (p *plainPeer) close() error {
+	p.end()
+	<-p.done
+	return p.host.Close()
 }
 
 // forge makes a signature of noise: of the right form, by nobody.
