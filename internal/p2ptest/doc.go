@@ -42,8 +42,8 @@
 //
 // All three settle. go-libp2p's mocknet is the fastest, but its streams ignore
 // deadlines, have no resource scopes and no buffers. x/simlibp2p runs real QUIC
-// on simulated packets and is the most faithful, at five times the processor
-// time. This package's hosts run the real swarm, upgrader, yamux and identify
+// on simulated packets and is the most faithful, at two to four times the
+// processor time. This package's hosts run the real swarm, upgrader, yamux and identify
 // over pipes: deadlines, half-closed streams, flow control, resource limits,
 // gaters and IP addresses behave as over TCP, and 50 hosts with 200
 // connections take a third of a second (two to three under the race detector).
