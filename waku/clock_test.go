@@ -34,7 +34,7 @@ func clockTown(t *testing.T, crowd int, clock *settable) ([]*waku.Node, []*waku.
 		nodes = append(nodes, n)
 		members = append(members, join(t, n, waku.Community{Shard: town, PublicKey: key.PublicKey()}, waku.SignWith(key)))
 	}
-	p2ptest.Degree(t, hosts, 8)
+	p2ptest.Degree(t, hosts, 6)
 	time.Sleep(5 * time.Second)
 	return nodes, members
 }
@@ -72,7 +72,7 @@ func TestWrongClock(t *testing.T) {
 				defer cancel()
 				events := n.Events(ctx)
 				require.False(t, n.Health().Clock.Suspect)
-				talk(t, members, 15*time.Second)
+				talk(t, members, 12*time.Second)
 
 				h := n.Health()
 				require.True(t, h.Clock.Suspect)
@@ -114,10 +114,10 @@ func TestClockJumps(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		events := n.Events(ctx)
-		talk(t, members, 15*time.Second)
+		talk(t, members, 12*time.Second)
 		for _, off := range []time.Duration{24 * time.Hour, -6 * time.Minute} {
 			clock.set(off)
-			talk(t, members, 15*time.Second)
+			talk(t, members, 12*time.Second)
 			require.True(t, n.Health().Clock.Suspect)
 			requireStanding(t, n)
 			clock.set(0)

@@ -45,6 +45,7 @@ type config struct {
 	maxConns       int
 	maxConnsPerIP  int
 	maxMessageSize int
+	peerBudget     dosguard.PeerBudgetConfig
 	window         time.Duration
 	protected      []protectedShard
 	validators     []*validatorConfig
@@ -104,6 +105,7 @@ func newConfig(ctx context.Context, opts []Option) (*config, error) {
 	}
 	c.logger = carefulLogger(c.logger)
 	c.now = carefulClock(c.now)
+	c.peerBudget.Now, c.peerBudget.Counters = nil, nil
 	return c, context.Cause(ctx)
 }
 
@@ -217,6 +219,9 @@ func (c *config) checkLimits() error {
 	case c.given["WithMaxConns"] > 0 && c.given["WithMaxConnsPerIP"] > 0 && c.maxConnsPerIP > c.maxConns:
 		return optionErr(fmt.Errorf("%d in all can't hold %d from one address: raise the first or lower the second",
 			c.maxConns, c.maxConnsPerIP), "WithMaxConns", "WithMaxConnsPerIP")
+	case c.peerBudget.Messages < 0 || c.peerBudget.MessageBurst < 0 || c.peerBudget.Bytes < 0 ||
+		c.peerBudget.ByteBurst < 0 || c.peerBudget.Peers < 0:
+		return optionErrf("WithPeerBudget", "a number in it is negative: zero stands for the default")
 	case c.window <= 0:
 		return optionErrf("WithMessageWindow", "%v, want a positive duration such as 5m", c.window)
 	case c.profile == relay.Profile{}:

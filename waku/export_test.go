@@ -1,7 +1,11 @@
 package waku
 
 import (
+	"testing"
 	"time"
+
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/status-im/shoal/relay"
 )
@@ -20,3 +24,31 @@ func ClockOf(n *Node) ClockWatch { return ClockWatch{n.clock} }
 
 // Outside is a signed message outside the window.
 func (w ClockWatch) Outside(offset time.Duration, from string) { w.outside(offset, from) }
+
+// Tick does a round of keep-alive as if the last one was so long ago.
+func Tick(n *Node, ago time.Duration) {
+	k := &keeper{node: n, last: time.Now().Add(-ago)}
+	k.tick(n.tasks.ctx, time.Now())
+}
+
+// NewResources is what a node's host is bounded by.
+func NewResources(t testing.TB, conns, perIP int) network.ResourceManager {
+	m, err := newResources(&config{maxConns: conns, maxConnsPerIP: perIP})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { m.Close() })
+	return m
+}
+
+// Gater is what refuses peers that were cut.
+type Gater struct{ *gater }
+
+// NewGater returns one without a node.
+func NewGater() Gater { return Gater{newGater()} }
+
+// Cut refuses p for ten minutes.
+func (g Gater) Cut(p peer.ID) { g.cut(p, "test") }
+
+// Len is the number of peers in the book.
+func (g Gater) Len() int { return len(g.cuts) }

@@ -16,7 +16,7 @@ const (
 	cutFor = 10 * time.Minute
 	// maxCuts bounds the book: identities cost nothing. What falls out of it is
 	// still refused by relay itself.
-	maxCuts = 8192
+	maxCuts = 4096
 )
 
 // gater refuses connections with peers that were cut.

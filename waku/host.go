@@ -82,13 +82,14 @@ func newResources(c *config) (network.ResourceManager, error) {
 	return m, nil
 }
 
-// perAddress holds one IPv4 address or IPv6 /64 to n connections, and to opening
-// as many anew in a minute after that. The manager's own exemption of loopback
+// perAddress holds one IPv4 address or IPv6 /64 to n connections, and to 4n
+// attempts a minute: dialling takes one for each transport, and a household comes
+// back at once when its router restarts. The manager's own exemption of loopback
 // stays for the first; for the second it has to be named again.
 func perAddress(n int) (ip4, ip6 []rcmgr.ConnLimitPerSubnet, churn *rate.Limiter) {
 	ip4 = []rcmgr.ConnLimitPerSubnet{{ConnCount: n, PrefixLength: 32}}
 	ip6 = []rcmgr.ConnLimitPerSubnet{{ConnCount: n, PrefixLength: 64}}
-	limit := rate.Limit{RPS: float64(n) / 60, Burst: burst(n)}
+	limit := rate.Limit{RPS: float64(attempts(n)) / 60, Burst: attempts(n)}
 	churn = &rate.Limiter{
 		NetworkPrefixLimits: []rate.PrefixLimit{
 			{Prefix: netip.MustParsePrefix("127.0.0.0/8")},
@@ -103,10 +104,4 @@ func perAddress(n int) (ip4, ip6 []rcmgr.ConnLimitPerSubnet, churn *rate.Limiter
 	return ip4, ip6, churn
 }
 
-// burst lets a full household come back at once, twice.
-func burst(n int) int {
-	if n > math.MaxInt/2 {
-		return math.MaxInt
-	}
-	return 2 * n
-}
+func attempts(n int) int { return 4 * min(n, math.MaxInt/4) }

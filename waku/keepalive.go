@@ -18,7 +18,7 @@ const (
 	pingFew     = 10 // peers
 	pingTimeout = 5 * time.Second
 	pingTries   = 2
-	pingAtOnce  = 16
+	pingAtOnce  = 64
 	// sleptAfter is the gap between two rounds after which nothing that was
 	// connected can be trusted.
 	sleptAfter = 3 * pingPeriod

@@ -2,7 +2,6 @@ package waku_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -20,7 +19,7 @@ import (
 // after its end.
 func TestRotationLosesNothing(t *testing.T) {
 	p2ptest.Bubble(t, func(t *testing.T) {
-		const members, rounds = 5, 200
+		const members, rounds = 4, 250
 		old, fresh := newKey(t), newKey(t)
 		hosts := p2ptest.Hosts(t, members)
 		var ms []*waku.Membership
@@ -188,7 +187,7 @@ func TestSendRefusals(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	_, err = signed.Send(ctx, lobby, []byte("x"))
-	require.True(t, errors.Is(err, context.Canceled) || errors.As(err, new(*waku.RefusedError)), "%v", err)
+	require.ErrorIs(t, err, context.Canceled)
 }
 
 // Equal payloads at one instant are different messages, and say when.

@@ -114,7 +114,7 @@ func TestBorrowedHost(t *testing.T) {
 
 // Fifty nodes in one process, each with its own world.
 func TestFiftyNodes(t *testing.T) {
-	const count, degree = 50, 6
+	const count, degree = 50, 4
 	p2ptest.Bubble(t, func(t *testing.T) {
 		key := newKey(t)
 		community := waku.Community{Shard: town, PublicKey: key.PublicKey()}
@@ -128,7 +128,7 @@ func TestFiftyNodes(t *testing.T) {
 			readers[i] = subscribe(t, speaker)
 		}
 		p2ptest.Degree(t, hosts, degree)
-		time.Sleep(10 * time.Second)
+		time.Sleep(3 * time.Second)
 		for i := range 3 {
 			d, err := speaker.Send(t.Context(), lobby, []byte{byte(i)})
 			require.NoError(t, err)

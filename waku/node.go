@@ -75,6 +75,9 @@ func New(ctx context.Context, opts ...Option) (*Node, error) {
 // start opens one thing after the other; Close closes what was opened.
 func (n *Node) start(ctx context.Context) error {
 	n.onClose(func() error { n.tasks.end(); return nil })
+	for _, info := range n.cfg.staticPeers {
+		n.static = append(n.static, newStaticPeer(n, info))
+	}
 	if err := n.openHost(); err != nil {
 		return err
 	}
@@ -101,9 +104,6 @@ func (n *Node) start(ctx context.Context) error {
 		return fmt.Errorf("waku: New: %w", err)
 	}
 	n.tasks.start((&keeper{node: n}).run)
-	for _, info := range n.cfg.staticPeers {
-		n.static = append(n.static, newStaticPeer(n, info))
-	}
 	for _, s := range n.static {
 		n.tasks.start(s.run)
 	}
@@ -176,9 +176,10 @@ func (n *Node) openMetrics() error {
 func (n *Node) watchPeers() {
 	watch := &network.NotifyBundle{ConnectedF: n.connected, DisconnectedF: n.disconnected}
 	n.host.Network().Notify(watch)
-	n.onClose(func() error { n.host.Network().StopNotify(watch); return nil })
+	n.onClose(func() error { n.host.Network().StopNotify(watch); n.peers.forget(); return nil })
 	for _, c := range n.host.Network().Conns() {
 		n.connected(n.host.Network(), c)
+		n.disconnected(n.host.Network(), c) // if it has ended before anybody watched
 	}
 }
 

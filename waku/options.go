@@ -74,6 +74,12 @@ func WithMaxConnsPerIP(n int) Option {
 	return func(c *config) { c.once("WithMaxConnsPerIP"); c.maxConnsPerIP = n }
 }
 
+// WithPeerBudget sets what one peer may forward on one shard. Default: the zero
+// config, 200 messages and 4 MiB a second. Now and Counters are the node's.
+func WithPeerBudget(b dosguard.PeerBudgetConfig) Option {
+	return func(c *config) { c.once("WithPeerBudget"); c.peerBudget = b }
+}
+
 // WithMaxMessageSize sets the largest encoded message in bytes, in place of the
 // network's.
 func WithMaxMessageSize(bytes int) Option {

@@ -17,6 +17,7 @@ import (
 	"github.com/status-im/shoal/internal/p2ptest"
 	"github.com/status-im/shoal/message"
 	"github.com/status-im/shoal/relay"
+	dosguard "github.com/status-im/shoal/rln-free-dos"
 	"github.com/status-im/shoal/sharding"
 	"github.com/status-im/shoal/waku"
 )
@@ -74,6 +75,7 @@ func TestWrongOptions(t *testing.T) {
 		"conns":                 {[]waku.Option{waku.WithMaxConns(0)}, []string{"WithMaxConns", "positive"}},
 		"conns per address":     {[]waku.Option{waku.WithMaxConnsPerIP(-1)}, []string{"WithMaxConnsPerIP", "positive"}},
 		"conns contradict":      {[]waku.Option{waku.WithMaxConnsPerIP(20), waku.WithMaxConns(10)}, []string{"WithMaxConns and WithMaxConnsPerIP", "20", "10"}},
+		"budget":                {[]waku.Option{waku.WithPeerBudget(dosguard.PeerBudgetConfig{Messages: -1})}, []string{"WithPeerBudget", "negative"}},
 		"window":                {[]waku.Option{waku.WithMessageWindow(-time.Second)}, []string{"WithMessageWindow", "5m"}},
 		"protected elsewhere":   {[]waku.Option{waku.WithProtectedShard(other, key)}, []string{"WithProtectedShard and WithNetwork", "1/3", "cluster 16"}},
 		"protected beyond":      {[]waku.Option{waku.WithProtectedShard(sharding.Shard{Cluster: 16, Index: 1024}, key)}, []string{"WithProtectedShard", "1024"}},

@@ -79,6 +79,13 @@ func (t *peerTable) count() int {
 	return len(t.m)
 }
 
+// forget is for the end of the node.
+func (t *peerTable) forget() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	clear(t.m)
+}
+
 func (t *peerTable) measured(p peer.ID, rtt time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -242,3 +242,5 @@ func TestPanicsInCallbacks(t *testing.T) {
 		require.NoError(t, n.Close())
 	})
 }
+
+func reject(context.Context, *message.Received) message.Verdict { return message.Reject }

@@ -3,6 +3,7 @@ package waku_test
 import (
 	"context"
 	"fmt"
+	stdnet "net"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -114,7 +115,7 @@ func TestProtectedShardHasNoUnguardedMoment(t *testing.T) {
 	f, stopFlood := startFlood(t, net, n)
 	defer stopFlood()
 	attacked := func() {
-		target := f.sent.Load() + 40
+		target := f.sent.Load() + 20
 		p2ptest.Eventually(t, func() bool { return f.sent.Load() >= target }, "the flood dried up")
 	}
 
@@ -185,4 +186,65 @@ func send(t *testing.T, m *waku.Membership) {
 	t.Helper()
 	_, err := m.Send(within(t), lobby, []byte("signed"))
 	require.NoError(t, err)
+}
+
+// restarts is how often a node starts anew under probes; the soak build makes it a
+// thousand.
+var restarts = 20
+
+// A node that comes up, crashes and comes up again passes nothing unsigned at any
+// moment, whether its key is configured, comes with the Join, or later.
+func TestProtectedFromTheFirstMoment(t *testing.T) {
+	p2ptest.Bubble(t, func(t *testing.T) {
+		key := newKey(t)
+		net := p2ptest.New(t, p2ptest.Config{})
+		prober := p2ptest.NewRawPubsub(t, net.Host(p2ptest.HostConfig{}))
+		answerMetadata(prober.Host)
+		topic := town.PubsubTopic()
+		probes := 0
+		probe := func(n *waku.Node) {
+			m := message.Message{Payload: fmt.Append(nil, probes), ContentTopic: lobby, Timestamp: time.Now().UnixNano()}
+			if prober.Send(n.PeerID(), p2ptest.Subscribe(topic), p2ptest.Graft(topic), p2ptest.Publish(topic, m.Encode())) == nil {
+				probes++
+			}
+			time.Sleep(time.Millisecond)
+		}
+		for i := range restarts {
+			var opts []waku.Option
+			community, join1 := waku.Community{Shard: town}, []waku.JoinOption{}
+			switch i % 3 {
+			case 0:
+				opts = append(opts, waku.WithProtectedShard(town, key.PublicKey()))
+			case 1:
+				community.PublicKey = key.PublicKey()
+			case 2:
+				join1 = append(join1, waku.AwaitKey())
+			}
+			h := net.Host(fleetConfig())
+			n := start(t, append(opts, waku.WithHost(h))...)
+			require.NoError(t, prober.Host.Connect(within(t), p2ptest.AddrInfo(h)))
+			probe(n)
+			m := join(t, n, community, join1...)
+			r := subscribe(t, m)
+			probe(n)
+			require.NoError(t, m.AddKey(key.PublicKey(), time.Time{}, time.Time{}))
+			require.NoError(t, m.SetSigner(key))
+			probe(n)
+			send(t, m)
+			require.NotEmpty(t, next(t, r).Message.Meta)
+			require.NoError(t, m.RemoveKey(key.PublicKey()))
+			probe(n)
+			require.NoError(t, n.Close())
+			_, err := r.Next(t.Context())
+			require.ErrorIs(t, err, stdnet.ErrClosed)
+			require.NoError(t, h.Close())
+			time.Sleep(time.Second)
+		}
+		require.Greater(t, probes, 3*restarts)
+		for _, pm := range prober.Messages() {
+			got, err := message.Decode(pm.GetData())
+			require.NoError(t, err)
+			require.NotEmpty(t, got.Meta)
+		}
+	})
 }

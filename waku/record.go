@@ -47,7 +47,10 @@ func (n *Node) openRecord() error {
 	n.tasks.start(func(ctx context.Context) {
 		for {
 			select {
-			case <-changes.Out():
+			case _, open := <-changes.Out():
+				if !open {
+					return
+				}
 				n.refreshRecord()
 			case <-ctx.Done():
 				return

@@ -71,9 +71,13 @@ func (m *Membership) Send(ctx context.Context, contentTopic string, payload []by
 	if err := msg.CheckSize(m.shard.node.relay.MaxMessageSize()); err != nil {
 		return nil, err
 	}
-	ctx, refused := withRefusal(ctx)
-	rc, err := m.shard.node.relay.Publish(ctx, m.shard.shard, msg)
-	if err != nil {
+	noting, refused := withRefusal(ctx)
+	rc, err := m.shard.node.relay.Publish(noting, m.shard.shard, msg)
+	switch {
+	case err == nil:
+	case ctx.Err() != nil:
+		return nil, context.Cause(ctx)
+	default:
 		return nil, m.sendError(msg, err, refused)
 	}
 	return &Delivery{

@@ -90,7 +90,7 @@ func (n *Node) ensureShard(id sharding.Shard) *shard {
 		node:    n,
 		shard:   id,
 		topic:   id.PubsubTopic(),
-		budget:  dosguard.NewPeerBudget(dosguard.PeerBudgetConfig{}),
+		budget:  dosguard.NewPeerBudget(n.cfg.peerBudget),
 		keys:    dosguard.NewRegistry(),
 		members: map[*Membership]struct{}{},
 		expired: map[string]bool{},

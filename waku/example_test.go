@@ -1,0 +1,58 @@
+package waku_test
+
+import (
+	"context"
+	"fmt"
+	"log"
+
+	dosguard "github.com/status-im/shoal/rln-free-dos"
+	"github.com/status-im/shoal/sharding"
+	"github.com/status-im/shoal/waku"
+)
+
+// A signed group chat: who doesn't hold the key can neither speak nor make anybody
+// pass on what he says.
+func Example() {
+	ctx := context.Background()
+	key, err := dosguard.GenerateKey() // all members hold it
+	if err != nil {
+		log.Fatal(err)
+	}
+	community := waku.Community{
+		Shard:     sharding.Shard{Cluster: 16, Index: 128},
+		PublicKey: key.PublicKey(),
+	}
+
+	ana, anasChat := member(ctx, community, key)
+	defer ana.Close()
+	events := ana.Events(ctx)
+	bo, bosChat := member(ctx, community, key, waku.WithStaticPeers(ana.Addrs()...))
+	defer bo.Close()
+	messages := bosChat.Messages(ctx, "/chat/1/lobby/proto")
+
+	for e := range events {
+		if e.Kind == waku.ShardHealthChanged {
+			break // ana has somebody to speak to
+		}
+	}
+	if _, err := anasChat.Send(ctx, "/chat/1/lobby/proto", []byte("hello, bo")); err != nil {
+		log.Fatal(err)
+	}
+	for env, err := range messages {
+		fmt.Println(string(env.Message.Payload), err)
+		break
+	}
+	// Output: hello, bo <nil>
+}
+
+func member(ctx context.Context, c waku.Community, key *dosguard.PrivateKey, opts ...waku.Option) (*waku.Node, *waku.Membership) {
+	node, err := waku.New(ctx, opts...)
+	if err != nil {
+		log.Fatal(err)
+	}
+	chat, err := node.Join(ctx, c, waku.SignWith(key))
+	if err != nil {
+		log.Fatal(err)
+	}
+	return node, chat
+}
