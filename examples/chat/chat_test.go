@@ -142,6 +142,13 @@ func TestTwoTalkThroughANode(t *testing.T) {
 	ben.write("hello ana")
 	assert.Equal(t, "ben: hello ana", ana.expect(ana.stdout, "hello"))
 
+	for _, line := range []string{"one", "two", "three", "four"} {
+		ana.write(line)
+	}
+	for _, line := range []string{"one", "two", "three", "four"} {
+		assert.Equal(t, "ana: "+line, ben.expect(ben.stdout, "ana: "))
+	}
+
 	// The end of input is the end, unless told to stay.
 	ben.stdin.Close()
 	ana.write("bye")

@@ -5,6 +5,8 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"iter"
+	"slices"
 	"sync"
 	"time"
 )
@@ -27,16 +29,8 @@ func lines(ctx context.Context, r *room, in io.Reader, out io.Writer, note notic
 
 	messages := r.hear(ctx)
 	wg.Go(func() {
-		for h, lost := range messages {
-			if lost > 0 {
-				note.say("%d messages were lost", lost)
-				continue
-			}
-			if _, err := fmt.Fprintf(out, "%s: %s\n", h.Name, h.Text); err != nil {
-				cancel() // nobody reads our output any more
-				return
-			}
-		}
+		defer cancel() // nobody reads our output any more, or the node is closed
+		write(ctx, messages, out, note)
 	})
 	connected := make(chan struct{})
 	wg.Go(func() {
@@ -88,6 +82,50 @@ func lines(ctx context.Context, r *room, in io.Reader, out io.Writer, note notic
 		case peers == 0:
 			unheard++
 			note.say("nobody is connected to hear: %s", text)
+		}
+	}
+}
+
+// sorting is how long a line waits for one that was sent before it: gossip keeps
+// no order.
+const sorting = 200 * time.Millisecond
+
+// write writes what is heard, in the order in which it was sent.
+func write(ctx context.Context, messages iter.Seq2[heard, uint64], out io.Writer, note notices) {
+	arrived := make(chan heard)
+	go func() {
+		defer close(arrived)
+		for h, lost := range messages {
+			if lost > 0 {
+				note.say("%d messages were lost", lost)
+				continue
+			}
+			select {
+			case arrived <- h:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	var waiting []heard
+	var due <-chan time.Time
+	for {
+		select {
+		case h, more := <-arrived:
+			if !more {
+				return
+			}
+			if waiting = append(waiting, h); due == nil {
+				due = time.After(sorting)
+			}
+		case <-due:
+			slices.SortStableFunc(waiting, func(a, b heard) int { return a.at.Compare(b.at) })
+			for _, h := range waiting {
+				if _, err := fmt.Fprintf(out, "%s: %s\n", h.Name, h.Text); err != nil {
+					return
+				}
+			}
+			waiting, due = waiting[:0], nil
 		}
 	}
 }

@@ -14,16 +14,20 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"os/signal"
 	"syscall"
 
 	"github.com/charmbracelet/x/term"
+	"github.com/libp2p/go-libp2p/gologshim"
 
 	"github.com/status-im/shoal/waku"
 )
 
 func main() {
+	// libp2p would write its own log to stderr, over what we draw.
+	gologshim.SetDefaultHandler(slog.DiscardHandler)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	err := run(ctx, os.Args[1:])

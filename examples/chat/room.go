@@ -59,7 +59,7 @@ func (r *room) say(ctx context.Context, text string) (peers int, err error) {
 // heard is a line that somebody else said.
 type heard struct {
 	payload
-	at time.Time
+	at time.Time // the sender's clock, but not later than ours
 }
 
 // hear iterates over what others say, and over how many of their messages were
@@ -84,7 +84,11 @@ func (r *room) hear(ctx context.Context) iter.Seq2[heard, uint64] {
 			if err != nil {
 				continue // another program's, on the same topic
 			}
-			if !yield(heard{p, env.ReceivedAt}, 0) {
+			at := time.Unix(0, env.Message.Timestamp)
+			if at.After(env.ReceivedAt) {
+				at = env.ReceivedAt
+			}
+			if !yield(heard{p, at}, 0) {
 				return
 			}
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -219,8 +220,13 @@ func (u *ui) sent(msg sentMsg) {
 
 func (u *ui) note(text string) { u.add(&entry{at: time.Now(), text: text}) }
 
+// add puts an entry at its time, among the last ones: gossip keeps no order.
 func (u *ui) add(e *entry) {
-	u.entries = append(u.entries, e)
+	i := len(u.entries)
+	for i > 0 && i > len(u.entries)-10 && u.entries[i-1].at.After(e.at) {
+		i--
+	}
+	u.entries = slices.Insert(u.entries, i, e)
 	if len(u.entries) > maxEntries {
 		u.entries = append([]*entry(nil), u.entries[maxEntries/4:]...)
 	}

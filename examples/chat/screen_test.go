@@ -11,7 +11,6 @@ import (
 	tea "charm.land/bubbletea/v2"
 	"github.com/charmbracelet/x/ansi"
 	"github.com/stretchr/testify/assert"
-	"github.com/stretchr/testify/require"
 )
 
 // fake is a room without a network.
@@ -98,14 +97,20 @@ func TestScrollbackStaysWhereItIs(t *testing.T) {
 	}
 	assert.Contains(t, shown(u), "message 40")
 	assert.NotContains(t, shown(u), "new ·")
-	for i := range 3 * maxEntries {
-		u.entries = append(u.entries, &entry{name: "ben", text: fmt.Sprint(i)})
-		u.add(&entry{name: "ben", text: "more"})
-		require.LessOrEqual(t, len(u.entries), maxEntries+1)
-		if i > maxEntries {
-			break
-		}
+	for len(u.entries) < maxEntries {
+		u.entries = append(u.entries, &entry{name: "ben", text: "more"})
 	}
+	hear(41)
+	assert.LessOrEqual(t, len(u.entries), maxEntries)
+	assert.Equal(t, "message 41", u.entries[len(u.entries)-1].text)
+}
+
+func TestMessagesAreShownInTheOrderOfSending(t *testing.T) {
+	u := newTestUI(&fake{}, 80, 20)
+	at := time.Now()
+	u.Update(heardMsg{payload{"ben", "second"}, at.Add(time.Millisecond)})
+	u.Update(heardMsg{payload{"ben", "first"}, at})
+	assert.Less(t, strings.Index(shown(u), "first"), strings.Index(shown(u), "second"))
 }
 
 func TestPeopleAreListedAndBounded(t *testing.T) {

@@ -11,12 +11,14 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"log/slog"
 	"os"
 	"os/signal"
 	"syscall"
 	"time"
 
 	"github.com/charmbracelet/x/term"
+	"github.com/libp2p/go-libp2p/gologshim"
 )
 
 // limit is how long the whole show may take.
@@ -40,6 +42,8 @@ func main() {
 	case *pace == 0 && tty:
 		*pace = 150 * time.Millisecond
 	}
+	// libp2p would write its own log to stderr, over what we draw.
+	gologshim.SetDefaultHandler(slog.DiscardHandler)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	ctx, cancel := context.WithTimeout(ctx, limit)

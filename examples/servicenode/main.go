@@ -20,6 +20,7 @@ import (
 	"os/signal"
 	"syscall"
 
+	"github.com/libp2p/go-libp2p/gologshim"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
@@ -63,6 +64,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 		return err
 	}
 	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: s.logLevel}))
+	if s.logLevel <= slog.LevelDebug {
+		gologshim.SetDefaultHandler(log.Handler()) // libp2p's own log
+	} else {
+		gologshim.SetDefaultHandler(slog.DiscardHandler)
+	}
 	key, err := nodeKey(s.nodeKeyFile)
 	if err != nil {
 		return err
