@@ -1,5 +1,4 @@
-// Package examples_test holds the README to its word.
-package examples_test
+package main
 
 import (
 	"os"
@@ -21,8 +20,8 @@ func read(t *testing.T, file string) string {
 
 // The README's Go code is the code of the example that runs in package waku.
 func TestREADMEShowsTheExample(t *testing.T) {
-	example := read(t, "../waku/example_test.go")
-	blocks := regexp.MustCompile("(?s)```go\n(.*?)```").FindAllStringSubmatch(read(t, "../README.md"), -1)
+	example := read(t, "../../waku/example_test.go")
+	blocks := regexp.MustCompile("(?s)```go\n(.*?)```").FindAllStringSubmatch(read(t, "../../README.md"), -1)
 	require.NotEmpty(t, blocks)
 	for _, b := range blocks {
 		indented := regexp.MustCompile(`(?m)^(.)`).ReplaceAllString(b[1], "\t$1")
@@ -34,10 +33,10 @@ func TestREADMEShowsTheExample(t *testing.T) {
 // Every flag that the README's table names is one of servicenode's, and the other
 // way round.
 func TestREADMENamesServicenodesFlags(t *testing.T) {
-	readme := read(t, "../README.md")
+	readme := read(t, "../../README.md")
 	_, table, _ := strings.Cut(readme, "## For operators")
 	table, _, _ = strings.Cut(table, "\n## ")
-	help, err := exec.Command("go", "run", "-buildvcs=false", "./servicenode", "--help").Output()
+	help, err := exec.Command(program, "--help").Output()
 	require.NoError(t, err)
 	flag := regexp.MustCompile(`--[a-z][a-z-]*`)
 	inTable := map[string]bool{}
@@ -55,8 +54,8 @@ func TestREADMENamesServicenodesFlags(t *testing.T) {
 
 // Every path that the README links to exists.
 func TestREADMELinks(t *testing.T) {
-	for _, m := range regexp.MustCompile(`\]\(([^)#:]+)\)`).FindAllStringSubmatch(read(t, "../README.md"), -1) {
-		_, err := os.Stat("../" + m[1])
+	for _, m := range regexp.MustCompile(`\]\(([^)#:]+)\)`).FindAllStringSubmatch(read(t, "../../README.md"), -1) {
+		_, err := os.Stat("../../" + m[1])
 		assert.NoError(t, err)
 	}
 }
