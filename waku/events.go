@@ -124,11 +124,9 @@ const eventBuffer = 256
 // EventsLost takes their place. The sequence can be ranged over once; if it never
 // is, ending ctx frees it.
 func (n *Node) Events(ctx context.Context) iter.Seq[Event] {
-	r := n.events.subscribe()
-	stop := context.AfterFunc(ctx, func() { n.events.unsubscribe(r) })
+	r := n.events.subscribe(ctx)
 	return func(yield func(Event) bool) {
 		defer n.events.unsubscribe(r)
-		defer stop()
 		for {
 			e, ok := r.take()
 			if ok {
@@ -162,13 +160,15 @@ type eventReader struct {
 	lost  int
 	wake  chan struct{}
 	done  chan struct{}
+	stop  func() bool // ends waiting for the reader's context
 	ended bool
 }
 
-func (h *eventHub) subscribe() *eventReader {
+func (h *eventHub) subscribe(ctx context.Context) *eventReader {
 	r := &eventReader{hub: h, wake: make(chan struct{}, 1), done: make(chan struct{})}
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	r.stop = context.AfterFunc(ctx, func() { h.unsubscribe(r) })
 	if h.closed {
 		r.end()
 		return r
@@ -192,6 +192,7 @@ func (h *eventHub) unsubscribe(r *eventReader) {
 func (r *eventReader) end() {
 	if !r.ended {
 		r.ended = true
+		r.stop()
 		close(r.done)
 	}
 }

@@ -2,7 +2,9 @@ package waku
 
 import (
 	"fmt"
+	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -69,6 +71,11 @@ type Health struct {
 	Shards []ShardHealth
 	// Clock is what the node thinks of its clock.
 	Clock ClockHealth
+	// Refused counts what relay refused before a shard's rules were asked, by
+	// reason: "malformed", "too large", "foreign shard", "control flood", ….
+	Refused map[string]uint64
+	// PeersCut counts peers disconnected for what they sent.
+	PeersCut uint64
 	// Disconnects are the last peers turned away or lost, the latest first, at
 	// most 16.
 	Disconnects []Disconnect
@@ -93,9 +100,12 @@ type ShardHealth struct {
 	// now.
 	Protected bool
 	Keys      int
-	// Delivered counts messages that passed every rule, Lost those that slow
-	// readers lost.
-	Delivered, Lost uint64
+	// Delivered counts messages that passed every rule, own ones included, Lost
+	// those that slow readers lost, and Duplicates copies of what was known.
+	Delivered, Lost, Duplicates uint64
+	// BytesIn and BytesOut are those of encoded messages from and to peers,
+	// copies included, without the gossip around them.
+	BytesIn, BytesOut uint64
 	// Refused counts what didn't pass the shard's rules, by reason:
 	// "no_signature", "bad_signature", "outside_window", "replay", ….
 	Refused map[string]uint64
@@ -157,9 +167,17 @@ func (n *Node) Health() Health {
 	for _, s := range n.static {
 		h.Static = append(h.Static, s.health())
 	}
-	stats := n.shardStats()
+	stats := n.relay.Stats()
+	h.PeersCut, h.Refused = stats.PeersCut, stats.Refused
+	maps.DeleteFunc(h.Refused, func(reason string, _ uint64) bool {
+		return strings.HasPrefix(reason, "screen ") // the shards' own, counted there
+	})
+	byShard := map[sharding.Shard]relay.ShardStats{}
+	for _, st := range stats.Shards {
+		byShard[st.Shard] = st
+	}
 	for i, s := range n.shards.joined() {
-		sh := s.health(stats[s.shard])
+		sh := s.health(byShard[s.shard])
 		h.Shards = append(h.Shards, sh)
 		if i == 0 || sh.State < h.State {
 			h.State = sh.State
@@ -167,14 +185,6 @@ func (n *Node) Health() Health {
 	}
 	h.Summary = h.summary()
 	return h
-}
-
-func (n *Node) shardStats() map[sharding.Shard]relay.ShardStats {
-	stats := map[sharding.Shard]relay.ShardStats{}
-	for _, st := range n.relay.Stats().Shards {
-		stats[st.Shard] = st
-	}
-	return stats
 }
 
 func (s *shard) health(stats relay.ShardStats) ShardHealth {
@@ -189,6 +199,9 @@ func (s *shard) health(stats relay.ShardStats) ShardHealth {
 		Protected:   s.protected.Load(),
 		Delivered:   stats.Delivered,
 		Lost:        stats.Lost,
+		Duplicates:  stats.Duplicates,
+		BytesIn:     stats.BytesIn,
+		BytesOut:    stats.BytesOut,
 		Refused:     s.refused(stats),
 	}
 	if h.Protected {

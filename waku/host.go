@@ -15,8 +15,6 @@ import (
 	"github.com/libp2p/go-libp2p/p2p/muxer/yamux"
 	"github.com/libp2p/go-libp2p/p2p/security/noise"
 	quic "github.com/libp2p/go-libp2p/p2p/transport/quic"
-	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
-	"github.com/libp2p/go-libp2p/p2p/transport/websocket"
 	"github.com/libp2p/go-libp2p/x/rate"
 )
 
@@ -31,9 +29,9 @@ func newHost(c *config, gater connmgr.ConnectionGater) (host.Host, error) {
 		libp2p.Identity(c.identity),
 		libp2p.NoListenAddrs,
 		libp2p.UserAgent(c.userAgent),
-		libp2p.Transport(tcp.NewTCPTransport),
+		libp2p.Transport(newTCP),
 		libp2p.Transport(quic.NewTransport),
-		libp2p.Transport(websocket.New),
+		libp2p.Transport(newWebsocket),
 		libp2p.Security(noise.ID, noise.New),
 		libp2p.Muxer(yamux.ID, yamux.DefaultTransport),
 		libp2p.Muxer(mplex.ID, mplex.DefaultTransport),

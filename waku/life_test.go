@@ -15,8 +15,21 @@ import (
 	"github.com/status-im/shoal/waku"
 )
 
-// lives is how often a node is born and dies; the soak build makes it a thousand.
-var lives = 50
+// lives is how often a node is born and dies; the soak build makes it a thousand,
+// and looks at the heap as well.
+var (
+	lives      = 50
+	heapGrowth = 0.0 // as a ratio; 0: don't look
+)
+
+func heap() float64 {
+	var m runtime.MemStats
+	for range 3 {
+		runtime.GC()
+	}
+	runtime.ReadMemStats(&m)
+	return float64(m.HeapAlloc)
+}
 
 func descriptors(t *testing.T) int {
 	entries, err := os.ReadDir("/proc/self/fd")
@@ -50,7 +63,11 @@ func TestManyLives(t *testing.T) {
 		}, "goroutines come and go")
 		return goroutines, fds
 	}
+	for range lives / 10 { // so that what pools keep is kept
+		live()
+	}
 	goroutines, fds := settle()
+	before := heap()
 	for range lives {
 		live()
 	}
@@ -58,6 +75,11 @@ func TestManyLives(t *testing.T) {
 		g, f := settle()
 		return g <= goroutines && f <= fds
 	}, "%d goroutines and %d descriptors before", goroutines, fds)
+	after := heap()
+	t.Logf("heap before %.0f, after %.0f", before, after)
+	if heapGrowth > 0 {
+		require.Less(t, after, before*(1+heapGrowth))
+	}
 }
 
 func TestClosedNode(t *testing.T) {

@@ -194,18 +194,20 @@ func (m *Membership) leave() error {
 	readers := m.readers
 	m.readers = nil
 	m.mu.Unlock()
+	var errs []error
 	for r := range readers {
-		r.end()
+		errs = append(errs, r.end())
 	}
 	s := m.shard
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.members, m)
-	if err := m.hold.Close(); err != nil {
-		return fmt.Errorf("waku: leaving shard %s: %w", s.shard, err)
-	}
+	errs = append(errs, m.hold.Close())
 	if len(s.members) == 0 {
 		s.mesh.Store(0)
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("waku: leaving shard %s: %w", s.shard, err)
 	}
 	return nil
 }

@@ -178,8 +178,7 @@ func (n *Node) watchPeers() {
 	n.host.Network().Notify(watch)
 	n.onClose(func() error { n.host.Network().StopNotify(watch); n.peers.forget(); return nil })
 	for _, c := range n.host.Network().Conns() {
-		n.connected(n.host.Network(), c)
-		n.disconnected(n.host.Network(), c) // if it has ended before anybody watched
+		n.meet(c)
 	}
 }
 

@@ -165,6 +165,13 @@ func (n *Node) connected(_ network.Network, c network.Conn) {
 	n.tasks.start(func(ctx context.Context) { n.shakeHands(ctx, r) })
 }
 
+// meet makes sure that a connection is known, even if its start was told before
+// anybody listened, or is about to be told.
+func (n *Node) meet(c network.Conn) {
+	n.connected(n.host.Network(), c)
+	n.disconnected(n.host.Network(), c) // if its end was told before
+}
+
 // disconnected is told of the end of every connection.
 func (n *Node) disconnected(nw network.Network, c network.Conn) {
 	p := c.RemotePeer()
@@ -256,6 +263,9 @@ func (n *Node) connect(ctx context.Context, info peer.AddrInfo) (*remote, error)
 			return nil, &PeerError{Peer: info.ID, Reason: "no connection in time", Err: context.Cause(ctx)}
 		}
 		return nil, &PeerError{Peer: info.ID, Reason: "can't be reached: " + line(err), Err: err}
+	}
+	for _, c := range n.host.Network().ConnsToPeer(info.ID) {
+		n.meet(c)
 	}
 	r := n.peers.get(info.ID)
 	if r == nil { // gone again

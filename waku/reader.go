@@ -42,9 +42,8 @@ func (m *Membership) Messages(ctx context.Context, contentTopics ...string) iter
 	if err != nil {
 		return func(yield func(*Envelope, error) bool) { yield(nil, err) }
 	}
-	stop := context.AfterFunc(ctx, func() { _ = r.Close() })
+	r.closeWith(ctx)
 	return func(yield func(*Envelope, error) bool) {
-		defer stop()
 		defer r.Close()
 		for {
 			env, err := r.Next(ctx)
@@ -90,6 +89,14 @@ type Reader struct {
 
 	mu     sync.Mutex
 	closed bool
+	stop   func() bool // ends waiting for a context, if not nil
+}
+
+// closeWith closes the reader when ctx ends.
+func (r *Reader) closeWith(ctx context.Context) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.stop = context.AfterFunc(ctx, func() { _ = r.Close() })
 }
 
 // Next waits for the next message. A *[LossError] reports messages lost since the
@@ -139,8 +146,15 @@ func (r *Reader) Close() error {
 	r.member.mu.Lock()
 	delete(r.member.readers, r)
 	r.member.mu.Unlock()
-	return r.sub.Close()
+	return r.end()
 }
 
-// end closes what Leave has taken from the membership.
-func (r *Reader) end() { _ = r.sub.Close() }
+// end is all of Close that is left when the membership is.
+func (r *Reader) end() error {
+	r.mu.Lock()
+	if r.stop != nil {
+		r.stop()
+	}
+	r.mu.Unlock()
+	return r.sub.Close()
+}

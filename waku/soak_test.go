@@ -2,4 +2,4 @@
 
 package waku_test
 
-func init() { lives, restarts = 1000, 1000 }
+func init() { lives, restarts, heapGrowth = 1000, 1000, 0.01 }
