@@ -66,7 +66,7 @@ func TestWrongClock(t *testing.T) {
 			p2ptest.Bubble(t, func(t *testing.T) {
 				clock := new(settable)
 				clock.set(off)
-				nodes, members := clockTown(t, 7, clock)
+				nodes, members := clockTown(t, 6, clock)
 				n, m := nodes[0], members[0]
 				ctx, cancel := context.WithCancel(t.Context())
 				defer cancel()
@@ -115,29 +115,24 @@ func TestClockJumps(t *testing.T) {
 		defer cancel()
 		events := n.Events(ctx)
 		talk(t, members, 12*time.Second)
-		for _, off := range []time.Duration{24 * time.Hour, -6 * time.Minute} {
-			clock.set(off)
-			talk(t, members, 12*time.Second)
-			require.True(t, n.Health().Clock.Suspect)
-			requireStanding(t, n)
-			clock.set(0)
-			talk(t, members, 10*time.Second)
-			require.False(t, n.Health().Clock.Suspect)
-			requireStanding(t, n)
-		}
+		clock.set(24 * time.Hour)
+		talk(t, members, 12*time.Second)
+		require.True(t, n.Health().Clock.Suspect)
+		requireStanding(t, n)
+		clock.set(0)
+		talk(t, members, 10*time.Second)
+		require.False(t, n.Health().Clock.Suspect)
+		requireStanding(t, n)
 		var kinds []waku.EventKind
 		for e := range events {
 			if e.Kind == waku.ClockJumped || e.Kind == waku.ClockSuspect {
 				kinds = append(kinds, e.Kind)
 			}
-			if len(kinds) == 6 {
+			if len(kinds) == 3 {
 				break
 			}
 		}
-		require.Equal(t, []waku.EventKind{
-			waku.ClockJumped, waku.ClockSuspect, waku.ClockJumped,
-			waku.ClockJumped, waku.ClockSuspect, waku.ClockJumped,
-		}, kinds)
+		require.Equal(t, []waku.EventKind{waku.ClockJumped, waku.ClockSuspect, waku.ClockJumped}, kinds)
 	})
 }
 
@@ -145,7 +140,7 @@ func TestClockJumps(t *testing.T) {
 // current ones arrive, nor when the shard has fallen silent.
 func TestReplaysDoNotAccuseTheClock(t *testing.T) {
 	p2ptest.Bubble(t, func(t *testing.T) {
-		nodes, members := clockTown(t, 7, new(settable))
+		nodes, members := clockTown(t, 6, new(settable))
 		talk(t, members, 10*time.Second)
 		w := waku.ClockOf(nodes[0])
 		for i := range 60 {

@@ -19,7 +19,7 @@ import (
 // after its end.
 func TestRotationLosesNothing(t *testing.T) {
 	p2ptest.Bubble(t, func(t *testing.T) {
-		const members, rounds = 4, 250
+		const members, rounds = 3, 334
 		old, fresh := newKey(t), newKey(t)
 		hosts := p2ptest.Hosts(t, members)
 		var ms []*waku.Membership

@@ -92,7 +92,7 @@ func (n *Node) Join(ctx context.Context, c Community, opts ...JoinOption) (*Memb
 	}
 	n.life.RLock()
 	defer n.life.RUnlock()
-	if n.closed {
+	if n.isClosed() {
 		return nil, errNodeClosed
 	}
 	m, err := n.ensureShard(c.Shard).join(t, cfg.buffer)

@@ -40,8 +40,7 @@ type Node struct {
 	lastStamp time.Time
 
 	life     sync.RWMutex // held while joining
-	closed   bool
-	ending   atomic.Bool
+	closed   atomic.Bool
 	closing  sync.Once
 	closeErr error
 	undo     []func() error // what Close does, the last first
@@ -210,9 +209,8 @@ func (n *Node) Close() error {
 }
 
 func (n *Node) shutdown() error {
-	n.ending.Store(true)
 	n.life.Lock()
-	n.closed = true
+	n.closed.Store(true)
 	n.life.Unlock()
 	n.tasks.cancel()
 	done := make(chan error, 1)
@@ -247,7 +245,7 @@ func (n *Node) closeShards() error {
 	return errors.Join(append(errs, closePlugins(plugins))...)
 }
 
-func (n *Node) isClosed() bool { return n.ending.Load() }
+func (n *Node) isClosed() bool { return n.closed.Load() }
 
 // PeerID is the node's libp2p identity.
 func (n *Node) PeerID() peer.ID { return n.host.ID() }

@@ -3,12 +3,9 @@ package waku
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
-	"strings"
 	"sync"
 	"time"
-	"unicode"
 
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -25,7 +22,6 @@ const (
 	// uselessAfter is how long a relay peer may be connected without a shard in
 	// common.
 	uselessAfter = time.Minute
-	maxAgent     = 64 // bytes shown
 )
 
 // remote is a connected peer. Its fields are guarded by peerTable's mu, except
@@ -112,6 +108,16 @@ func (t *peerTable) heard(p peer.ID, foreign error) {
 	}
 }
 
+// carries returns the shards that a peer serves, after noting them if they are news.
+func (t *peerTable) carries(r *remote, news []sharding.Shard) []sharding.Shard {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if news != nil {
+		r.shards = news
+	}
+	return r.shards
+}
+
 func (t *peerTable) foreign(r *remote) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -149,8 +155,12 @@ func (n *Node) connected(_ network.Network, c network.Conn) {
 	}
 	n.peers.mu.Lock()
 	defer n.peers.mu.Unlock()
-	if n.peers.m[p] != nil {
+	switch r := n.peers.m[p]; {
+	case r == nil:
+	case r.err == nil:
 		return
+	default: // turned away, and back before it was gone
+		n.lost(r)
 	}
 	r := &remote{
 		id:      p,
@@ -175,18 +185,19 @@ func (n *Node) meet(c network.Conn) {
 // disconnected is told of the end of every connection.
 func (n *Node) disconnected(nw network.Network, c network.Conn) {
 	p := c.RemotePeer()
-	if nw.Connectedness(p) == network.Connected {
-		return
-	}
 	n.peers.mu.Lock()
-	r := n.peers.m[p]
-	if r == nil {
-		n.peers.mu.Unlock()
-		return
+	defer n.peers.mu.Unlock()
+	// Asked under the lock: a new connection must find the entry, or none.
+	if r := n.peers.m[p]; r != nil && nw.Connectedness(p) != network.Connected {
+		n.lost(r)
 	}
-	delete(n.peers.m, p)
+}
+
+// lost takes a peer out of the table. The table's mu is held.
+func (n *Node) lost(r *remote) {
+	delete(n.peers.m, r.id)
 	close(r.gone)
-	proven, reason := r.proven, r.reason
+	reason := r.reason
 	switch {
 	case reason != "":
 	case r.foreign != nil:
@@ -197,12 +208,10 @@ func (n *Node) disconnected(nw network.Network, c network.Conn) {
 	if len(n.peers.disconnects) == maxDisconnects {
 		n.peers.disconnects = n.peers.disconnects[1:]
 	}
-	n.peers.disconnects = append(n.peers.disconnects, Disconnect{Peer: p, At: n.cfg.now(), Reason: reason})
-	if proven {
-		n.emit(Event{Kind: PeerDisconnected, Peer: p, Reason: reason})
+	n.peers.disconnects = append(n.peers.disconnects, Disconnect{Peer: r.id, At: n.cfg.now(), Reason: reason})
+	if r.proven {
+		n.emit(Event{Kind: PeerDisconnected, Peer: r.id, Reason: reason})
 	}
-	n.peers.mu.Unlock()
-	n.cfg.logger.Debug("peer disconnected", "peer", p, "reason", reason)
 }
 
 // drop disconnects a peer for a reason.
@@ -311,7 +320,8 @@ func (n *Node) dropUseless(ctx context.Context) {
 	}
 	for _, p := range n.peers.proven() {
 		r := n.peers.get(p)
-		if r == nil || time.Since(r.began) < uselessAfter || n.isStatic(p) || !n.speaks(p, relay.ID) || n.shares(r) {
+		if r == nil || time.Since(r.began) < uselessAfter || n.isStatic(p) || !n.speaks(p, relay.ID) ||
+			!n.isUseless(p, n.peers.carries(r, nil)) {
 			continue
 		}
 		// What it carries may have changed since it was asked.
@@ -319,88 +329,23 @@ func (n *Node) dropUseless(ctx context.Context) {
 		if err != nil {
 			continue
 		}
-		n.peers.mu.Lock()
-		r.shards = theirs
-		n.peers.mu.Unlock()
-		if len(theirs) > 0 && !n.shares(r) {
-			n.drop(p, fmt.Sprintf("no shard in common: peer carries %s", shardList(theirs)))
+		if n.isUseless(p, n.peers.carries(r, theirs)) {
+			n.drop(p, "no shard in common: peer carries "+shardList(theirs))
 		}
 	}
 }
 
-// shares tells whether a peer carries a shard of ours, by its own words to
-// metadata or relay.
-func (n *Node) shares(r *remote) bool {
-	n.peers.mu.Lock()
-	theirs := r.shards
-	n.peers.mu.Unlock()
+// isUseless tells whether a peer says what it carries, to metadata, and carries
+// nothing of ours, by that and by what it announced to relay.
+func (n *Node) isUseless(p peer.ID, theirs []sharding.Shard) bool {
 	for _, s := range n.shards.joined() {
-		if slices.Contains(theirs, s.shard) || slices.Contains(n.relay.Peers(s.shard), r.id) {
-			return true
+		if slices.Contains(theirs, s.shard) || slices.Contains(n.relay.Peers(s.shard), p) {
+			return false
 		}
 	}
-	return false
+	return len(theirs) > 0
 }
 
 func (n *Node) isStatic(p peer.ID) bool {
 	return slices.ContainsFunc(n.static, func(s *staticPeer) bool { return s.info.ID == p })
-}
-
-// shardList names a few shards.
-func shardList(shards []sharding.Shard) string {
-	var words []string
-	for i, s := range shards {
-		if i == 8 {
-			words = append(words, "…")
-			break
-		}
-		words = append(words, s.String())
-	}
-	return strings.Join(words, ", ")
-}
-
-// Peers returns the connected peers that proved to belong to the network, in no
-// order.
-func (n *Node) Peers() []Peer {
-	announced, mesh := map[peer.ID][]sharding.Shard{}, map[peer.ID][]sharding.Shard{}
-	for _, s := range n.shards.joined() {
-		for _, p := range n.relay.Peers(s.shard) {
-			announced[p] = append(announced[p], s.shard)
-		}
-		for _, p := range n.relay.Mesh(s.shard) {
-			mesh[p] = append(mesh[p], s.shard)
-		}
-	}
-	n.peers.mu.Lock()
-	var out []Peer
-	for p, r := range n.peers.m {
-		if r.proven {
-			out = append(out, Peer{
-				ID: p, Addr: r.addr, Inbound: r.inbound, Since: r.since, RTT: r.rtt,
-				Shards: append(slices.Clone(r.shards), announced[p]...), Mesh: mesh[p],
-			})
-		}
-	}
-	n.peers.mu.Unlock()
-	for i := range out {
-		p := &out[i]
-		slices.SortFunc(p.Shards, compareShards)
-		p.Shards = slices.Compact(p.Shards)
-		p.Static = n.isStatic(p.ID)
-		if agent, err := n.host.Peerstore().Get(p.ID, "AgentVersion"); err == nil {
-			p.Agent = printable(fmt.Sprint(agent))
-		}
-	}
-	return out
-}
-
-// printable makes a stranger's text safe to show.
-func printable(text string) string {
-	text = strings.Map(func(r rune) rune {
-		if !unicode.IsPrint(r) || r == unicode.ReplacementChar {
-			return -1
-		}
-		return r
-	}, text)
-	return strings.ToValidUTF8(text[:min(len(text), maxAgent)], "")
 }

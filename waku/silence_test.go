@@ -26,7 +26,7 @@ func TestSilence(t *testing.T) {
 // shortLives is such a program.
 func shortLives() {
 	ctx := context.Background()
-	for range 8 {
+	for range 4 {
 		a, err := waku.New(ctx)
 		if err != nil {
 			panic(err)
