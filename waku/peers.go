@@ -155,6 +155,9 @@ func (n *Node) connected(_ network.Network, c network.Conn) {
 	}
 	n.peers.mu.Lock()
 	defer n.peers.mu.Unlock()
+	if c.IsClosed() { // its end is being told, or was
+		return
+	}
 	switch r := n.peers.m[p]; {
 	case r == nil:
 	case r.err == nil:
@@ -273,10 +276,13 @@ func (n *Node) connect(ctx context.Context, info peer.AddrInfo) (*remote, error)
 		}
 		return nil, &PeerError{Peer: info.ID, Reason: "can't be reached: " + line(err), Err: err}
 	}
-	for _, c := range n.host.Network().ConnsToPeer(info.ID) {
-		n.meet(c)
-	}
 	r := n.peers.get(info.ID)
+	if r == nil {
+		for _, c := range n.host.Network().ConnsToPeer(info.ID) {
+			n.meet(c)
+		}
+		r = n.peers.get(info.ID)
+	}
 	if r == nil { // gone again
 		return nil, &PeerError{Peer: info.ID, Reason: n.peers.lastReason(info.ID)}
 	}

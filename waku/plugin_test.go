@@ -155,11 +155,12 @@ func TestVerdictsOfValidators(t *testing.T) {
 				ctx, cancel := context.WithCancel(t.Context())
 				defer cancel()
 				events := n.Events(ctx)
-				for range 20 {
-					if _, err := theirs[town].Send(t.Context(), lobby, []byte("x")); err != nil {
-						t.Fatal(err)
-					}
-				}
+				sender := waku.NodeOf(theirs[town]).PeerID()
+				sendMany(t, theirs[town], 3)
+				time.Sleep(6 * time.Second) // the router tells its scores each five
+				require.Len(t, n.Peers(), 1)
+				require.Equal(t, v == message.Reject, waku.RelayOf(n).Score(sender) < 0)
+				sendMany(t, theirs[town], 17)
 				time.Sleep(time.Second)
 				require.Len(t, n.Peers(), peers)
 				require.GreaterOrEqual(t, seen.Load(), int64(10))

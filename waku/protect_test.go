@@ -199,13 +199,11 @@ func send(t *testing.T, m *waku.Membership) {
 	require.NoError(t, err)
 }
 
-// restarts is how often a node starts anew under probes; the soak build makes it a
-// thousand.
-var restarts = 20
-
 // A node that comes up, crashes and comes up again passes nothing unsigned at any
 // moment, whether its key is configured, comes with the Join, or later.
-func TestProtectedFromTheFirstMoment(t *testing.T) {
+func TestProtectedFromTheFirstMoment(t *testing.T) { restartUnderProbes(t, 20) }
+
+func restartUnderProbes(t *testing.T, restarts int) {
 	p2ptest.Bubble(t, func(t *testing.T) {
 		key := newKey(t)
 		net := p2ptest.New(t, p2ptest.Config{})
