@@ -14,20 +14,24 @@ import (
 const (
 	// cutFor is how long relay keeps a peer cut.
 	cutFor = 10 * time.Minute
+	// rejectedFor keeps libraries from dialling again at once who was turned
+	// away for what it is. Who dials on purpose pardons first.
+	rejectedFor = 10 * time.Second
 	// maxCuts bounds the book: identities cost nothing. What falls out of it is
 	// still refused by relay itself.
 	maxCuts = 4096
 )
 
-// gater refuses connections with peers that were cut.
+// gater refuses connections with peers that were cut, or turned away just now.
 type gater struct {
 	mu   sync.Mutex
 	cuts map[peer.ID]cut
 }
 
 type cut struct {
-	until  time.Time
-	reason string
+	until    time.Time
+	reason   string
+	rejected bool // for what it is, not for what it sent
 }
 
 var _ connmgr.ConnectionGater = (*gater)(nil)
@@ -35,13 +39,31 @@ var _ connmgr.ConnectionGater = (*gater)(nil)
 func newGater() *gater { return &gater{cuts: map[peer.ID]cut{}} }
 
 func (g *gater) cut(p peer.ID, reason string) {
+	g.refuse(p, cut{until: time.Now().Add(cutFor), reason: reason})
+}
+
+func (g *gater) reject(p peer.ID, reason string) {
+	if g.allow(p) {
+		g.refuse(p, cut{until: time.Now().Add(rejectedFor), reason: reason, rejected: true})
+	}
+}
+
+// pardon lets a peer in that was turned away, but not one that was cut.
+func (g *gater) pardon(p peer.ID) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	now := time.Now()
-	if len(g.cuts) >= maxCuts {
-		g.makeRoom(now)
+	if g.cuts[p].rejected {
+		delete(g.cuts, p)
 	}
-	g.cuts[p] = cut{until: now.Add(cutFor), reason: reason}
+}
+
+func (g *gater) refuse(p peer.ID, c cut) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if len(g.cuts) >= maxCuts {
+		g.makeRoom(time.Now())
+	}
+	g.cuts[p] = c
 }
 
 // makeRoom drops what is over, or else the one that ends first. mu is held.
@@ -60,7 +82,7 @@ func (g *gater) makeRoom(now time.Time) {
 	}
 }
 
-// isCut returns why p was cut, if that still counts.
+// isCut returns why p is refused, if that still counts.
 func (g *gater) isCut(p peer.ID) (reason string, yes bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -152,6 +152,8 @@ func TestFiftyNodes(t *testing.T) {
 		}
 		for _, n := range nodes {
 			require.GreaterOrEqual(t, n.Health().State, waku.Minimal)
+		}
+		for _, n := range nodes {
 			require.NoError(t, n.Close())
 		}
 	})

@@ -150,7 +150,7 @@ const connectionLost = "the connection was lost, or closed by the peer"
 func (n *Node) connected(_ network.Network, c network.Conn) {
 	p := c.RemotePeer()
 	if reason, cut := n.gater.isCut(p); cut { // only a host of the caller's lets it come so far
-		n.tasks.start(func(context.Context) { n.drop(p, "was cut before: "+reason) })
+		n.tasks.start(func(context.Context) { n.drop(p, reason) })
 		return
 	}
 	n.peers.mu.Lock()
@@ -203,8 +203,9 @@ func (n *Node) lost(r *remote) {
 	reason := r.reason
 	switch {
 	case reason != "":
-	case r.foreign != nil:
+	case r.foreign != nil: // it hung up first, and libraries may dial it again
 		reason = r.foreign.Error()
+		n.gater.reject(r.id, reason)
 	default:
 		reason = connectionLost
 	}
@@ -258,12 +259,14 @@ func (n *Node) settle(r *remote, shards []sharding.Shard, why error) {
 	n.peers.mu.Unlock()
 	if why != nil && here {
 		n.cfg.logger.Info("peer turned away", "peer", r.id, "reason", why)
+		n.gater.reject(r.id, why.Error())
 		n.drop(r.id, why.Error())
 	}
 }
 
 // connect dials a peer and waits until it has proven to belong here.
 func (n *Node) connect(ctx context.Context, info peer.AddrInfo) (*remote, error) {
+	n.gater.pardon(info.ID)
 	if reason, cut := n.gater.isCut(info.ID); cut {
 		return nil, &PeerError{Peer: info.ID, Reason: "was cut, which lasts ten minutes: " + reason}
 	}

@@ -230,6 +230,7 @@ func TestPanicsInCallbacks(t *testing.T) {
 		sendMany(t, theirs[town], 1)
 		sendMany(t, theirs[village], 1)
 		next(t, ours[village])
+		time.Sleep(time.Second)
 		require.EqualValues(t, 1, n.Health().Shards[1].Refused["panic"])
 		require.Len(t, n.Peers(), 1)
 		func() {
