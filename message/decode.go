@@ -28,9 +28,8 @@ const maxGroupDepth = protowire.DefaultRecursionLimit + 1
 var _, truncated = protowire.ConsumeVarint(nil)
 
 var (
-	errFieldNumber = errors.New("field number out of range")
-	errGroupDepth  = errors.New("groups nested too deep")
-	errGroupEnd    = errors.New("mismatching end group marker")
+	errGroupDepth = errors.New("groups nested too deep")
+	errGroupEnd   = errors.New("mismatching end group marker")
 )
 
 // Decode reads an encoded message. It accepts what a proto3 library accepts:
@@ -184,7 +183,7 @@ func consumeBytes(b []byte) ([]byte, int) {
 // skipUnknown returns the length of the value after tag.
 func skipUnknown(tag uint64, b []byte) (int, error) {
 	if n := tag >> 3; n < uint64(protowire.MinValidNumber) || n > uint64(protowire.MaxValidNumber) {
-		return 0, errFieldNumber
+		return 0, ErrFieldNumber
 	}
 	num, typ := protowire.DecodeTag(tag)
 	if typ == protowire.StartGroupType {

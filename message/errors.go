@@ -31,6 +31,10 @@ var (
 	ErrRateLimitProof = errors.New("message: rate limit proof where none is used")
 )
 
+// ErrFieldNumber says that a field's number is 0 or beyond what protobuf allows.
+// nwaku skips such fields.
+var ErrFieldNumber = errors.New("message: field number out of range")
+
 // ErrMalformed is what every error of [Decode] is, by errors.Is.
 var ErrMalformed = errors.New("message: malformed")
 

@@ -14,12 +14,15 @@ import (
 // later copy, or "I have it" (IHAVE) and "I don't want it" (IDONTWANT), which
 // come from a peer that got the message by itself. A message that we called off
 // at a peer which never sends IDONTWANT proves nothing and isn't counted; nor is
-// silence where nothing was said, or where nobody could take the peer's place.
+// silence where nothing was said, where nobody could take the peer's place, or
+// where this node hears everything before its neighbours do.
 // While a link has shown nothing but was always called off, every fourth message
 // is not called off, so that an honest peer gets its chance.
 const (
 	// enoughToJudge is how many messages a link must have seen.
 	enoughToJudge = 40
+	// condemnEvery is how often one silent link of a mesh is given up.
+	condemnEvery = 3 * time.Second
 	// judgeAfter is how long a link must have stood.
 	judgeAfter = 20 * time.Second
 	// silentShare is the share of messages below which a link counts as silent.
@@ -48,18 +51,26 @@ type conduct struct {
 // mesh mirrors the router's mesh of one topic.
 type mesh struct {
 	links  map[peer.ID]*link
-	recent ring     // messages at or past the gate
-	copies copyBook // the same, to tell copies of them cheaply
+	recent ring      // messages at or past the gate
+	copies fadingSet // the same, to tell copies of them cheaply
 	// probes are messages not called off because of suspects.
 	probes   ring
 	suspects bool
 	arrivals int
+	// inside and outside count who brings first copies: mesh peers or others.
+	inside, outside float64
+	condemnedAt     time.Time
 }
 
 type link struct {
 	since           time.Time
 	expected, shown float64
 	calledOff       float64 // messages that prove nothing
+}
+
+// shows is the benefit of the doubt, and what is left of it.
+func (l *link) shows() bool {
+	return l.expected < enoughToJudge || l.shown >= silentShare*l.expected
 }
 
 // ring remembers a few message keys.
@@ -70,14 +81,7 @@ type ring struct {
 
 const ringSize = 64
 
-func (r *ring) has(k uint64) bool {
-	for _, x := range r.keys {
-		if x == k {
-			return true
-		}
-	}
-	return false
-}
+func (r *ring) has(k uint64) bool { return slices.Contains(r.keys, k) }
 
 func (r *ring) add(k uint64) {
 	if len(r.keys) < ringSize {
@@ -96,28 +100,31 @@ func (r *ring) remove(k uint64) {
 	}
 }
 
-// copyBook remembers the bytes of recent messages by a keyed hash, which is an
-// order of magnitude cheaper than the message id.
-type copyBook struct {
-	sums []uint64
+// fadingSet remembers the last few hundred keys and when they were added.
+type fadingSet struct {
+	keys []uint64
 	at   []time.Time
 	next int
 }
 
-const copyBookSize = 256
+const fadingSetSize = 256
 
-func (c *copyBook) add(sum uint64, now time.Time) {
-	if len(c.sums) < copyBookSize {
-		c.sums, c.at = append(c.sums, sum), append(c.at, now)
+func (c *fadingSet) add(k uint64, now time.Time) {
+	if i := slices.Index(c.keys, k); i >= 0 {
+		c.at[i] = now
 		return
 	}
-	c.sums[c.next], c.at[c.next] = sum, now
-	c.next = (c.next + 1) % copyBookSize
+	if len(c.keys) < fadingSetSize {
+		c.keys, c.at = append(c.keys, k), append(c.at, now)
+		return
+	}
+	c.keys[c.next], c.at[c.next] = k, now
+	c.next = (c.next + 1) % fadingSetSize
 }
 
-func (c *copyBook) has(sum uint64, now time.Time) bool {
-	i := slices.Index(c.sums, sum)
-	return i >= 0 && now.Sub(c.at[i]) < seenTTL
+func (c *fadingSet) has(k uint64, now time.Time, age time.Duration) bool {
+	i := slices.Index(c.keys, k)
+	return i >= 0 && now.Sub(c.at[i]) < age
 }
 
 // meshOf returns the mesh of a topic, made if need be. mu is held.
@@ -142,26 +149,45 @@ func (b *peerBook) mesh(topic string) []peer.ID {
 	return out
 }
 
+// grafted returns the mesh's size now.
 func (b *peerBook) grafted(p peer.ID, topic string) int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	m := b.meshOf(topic)
-	m.links[p] = &link{since: b.now()}
+	m, ps := b.meshOf(topic), b.state(p)
+	l := &link{since: b.now()}
+	m.links[p] = l
+	if ps.links == nil {
+		ps.links = map[string]*link{}
+	}
+	ps.links[topic] = l
 	return len(m.links)
 }
 
-func (b *peerBook) pruned(p peer.ID, topic string) int {
+// pruned returns the mesh's size now, and whether p was in it.
+func (b *peerBook) pruned(p peer.ID, topic string) (size int, was bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	m := b.meshOf(topic)
+	m, ok := b.meshes[topic]
+	if !ok {
+		return 0, false
+	}
+	_, was = m.links[p]
 	delete(m.links, p)
-	return len(m.links)
+	if ps, ok := b.peers[p]; ok {
+		delete(ps.links, topic)
+	}
+	return len(m.links), was
 }
 
 func (b *peerBook) left(topic string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	delete(b.meshes, topic)
+	if m, ok := b.meshes[topic]; ok {
+		for p := range m.links {
+			delete(b.peers[p].links, topic)
+		}
+		delete(b.meshes, topic)
+	}
 }
 
 // arriving notes that a message reached the gate.
@@ -178,7 +204,7 @@ func (b *peerBook) isCopy(topic string, sum uint64) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	m, ok := b.meshes[topic]
-	return ok && m.copies.has(sum, b.now())
+	return ok && m.copies.has(sum, b.now(), seenTTL)
 }
 
 // refused takes a message back: copies of it show nothing.
@@ -196,8 +222,17 @@ func (b *peerBook) accepted(from peer.ID, topic string, key uint64, size int) {
 	now := b.now()
 	bringer := b.state(from)
 	bringer.unproven.give(1)
+	bringer.proven = min(provenMax, bringer.proven+1)
 	bringer.showed(now)
 	m := b.meshOf(topic)
+	if _, in := m.links[from]; in {
+		m.inside++
+	} else {
+		m.outside++
+	}
+	if m.inside+m.outside >= conductWindow {
+		m.inside, m.outside = m.inside/2, m.outside/2
+	}
 	calledOff := size >= b.relay.profile.IDontWantSize && !m.probes.has(key)
 	m.suspects = false
 	for p, l := range m.links {
@@ -221,10 +256,56 @@ func (b *peerBook) accepted(from peer.ID, topic string, key uint64, size int) {
 		if l.calledOff >= suspectAfter && l.shown < silentShare*(l.expected+l.calledOff) {
 			m.suspects = true
 		}
-		if b.silent(topic, m, l, now) {
+	}
+	b.condemn(topic, m, now)
+}
+
+// condemn takes its standing from one silent link, if there is one and somebody
+// could take its place. One at a time: its successor is to be given a chance.
+func (b *peerBook) condemn(topic string, m *mesh, now time.Time) {
+	if b.lenient() || len(m.links) < b.relay.profile.DLow || now.Sub(m.condemnedAt) < condemnEvery || b.ahead(m) {
+		return
+	}
+	for p, l := range m.links {
+		ps := b.state(p)
+		if l.shows() || now.Sub(l.since) < judgeAfter || now.Before(ps.silentUntil) {
+			continue
+		}
+		if m.condemnedAt = now; b.spare(topic, now) {
 			ps.silentUntil = now.Add(silentFor)
 		}
+		return
 	}
+}
+
+// ahead tells whether this node hears things before its neighbours do: most of
+// its mesh is silent, and yet it is the mesh that brings the news. Then silence
+// says nothing about those who are silent.
+func (b *peerBook) ahead(m *mesh) bool {
+	shows := 0
+	for _, l := range m.links {
+		if l.shows() {
+			shows++
+		}
+	}
+	return 2*shows < len(m.links) && m.inside >= m.outside
+}
+
+// spare tells whether a peer outside the mesh works on the topic.
+func (b *peerBook) spare(topic string, now time.Time) bool {
+	st := b.relay.shards.get(topic)
+	if st == nil {
+		return false
+	}
+	for _, ps := range b.peers {
+		if !ps.streamed || ps.links[topic] != nil || ps.showedAt.IsZero() || now.Sub(ps.showedAt) >= showedFor {
+			continue
+		}
+		if _, announced := ps.topics[st.shard]; announced && !now.Before(ps.silentUntil) {
+			return true
+		}
+	}
+	return false
 }
 
 func (b *peerBook) lenient() bool { return b.relay.lenient || b.relay.profile.KeepSilent }
@@ -250,16 +331,6 @@ func (b *peerBook) suspicious(topic string) bool {
 	defer b.mu.Unlock()
 	m, ok := b.meshes[topic]
 	return ok && m.suspects
-}
-
-// silent tells whether a link has had its chance and brought nothing, and
-// whether somebody could take its place.
-func (b *peerBook) silent(topic string, m *mesh, l *link, now time.Time) bool {
-	return !b.lenient() && l.expected >= enoughToJudge &&
-		l.shown < silentShare*l.expected &&
-		now.Sub(l.since) >= judgeAfter &&
-		len(m.links) >= b.relay.profile.DLow &&
-		b.topics[topic] > len(m.links)
 }
 
 // duplicate credits a later copy.

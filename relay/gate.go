@@ -30,57 +30,68 @@ func (r *Relay) gate(ctx context.Context, from peer.ID, msg *pubsub.Message) pub
 		return pubsub.ValidationReject
 	}
 	in := &message.Received{PubsubTopic: st.topic, Message: m, From: string(from), At: r.cfg.Now()}
-	switch r.judge(ctx, st, in) {
+	verdict := message.Ignore
+	if st.pending.Add(1) <= int64(st.rules.Load().MaxPending) {
+		verdict, _ = r.judge(ctx, st, in)
+	} else {
+		r.overloaded(st)
+	}
+	st.pending.Add(-1)
+	switch verdict {
 	case message.Accept:
 		r.peers.accepted(from, st.topic, messageKey(msg.ID), len(msg.Data))
 		r.deliver(st, from, in)
 		return pubsub.ValidationAccept
 	case message.Reject:
 		st.traffic.rejected.Add(1)
-		r.peers.refused(st.topic, messageKey(msg.ID))
-		r.fault(from, "invalid messages", true)
-		return pubsub.ValidationReject
+		r.fault(from, "invalid messages")
 	default:
 		st.traffic.ignored.Add(1)
 		r.peers.refund(from)
-		r.peers.refused(st.topic, messageKey(msg.ID))
-		return pubsub.ValidationIgnore
+	}
+	r.peers.refused(st.topic, messageKey(msg.ID))
+	return pubsub.ValidationIgnore
+}
+
+func (r *Relay) overloaded(st *shardState) {
+	st.traffic.overload.Add(1)
+	if st.overloads.due(r.cfg.Now(), time.Second) {
+		r.emit(Event{Kind: Overload, Shard: st.shard, Count: int(st.pending.Load())})
 	}
 }
 
-// judge asks the shard's Validator, within the shard's bounds.
-func (r *Relay) judge(ctx context.Context, st *shardState, in *message.Received) (verdict message.Verdict) {
+// judge asks the shard's Validator, within the shard's bounds. The error is ctx's,
+// or that of a closed relay, and says that there is no verdict.
+func (r *Relay) judge(ctx context.Context, st *shardState, in *message.Received) (verdict message.Verdict, err error) {
 	rules := st.rules.Load()
 	if rules.Validator == nil {
-		return message.Accept
+		return message.Accept, nil
 	}
-	if st.pending.Add(1) > int64(rules.MaxPending) {
-		st.pending.Add(-1)
-		st.traffic.overload.Add(1)
-		if st.overloads.due(r.cfg.Now(), time.Second) {
-			r.emit(Event{Kind: Overload, Shard: st.shard, Count: rules.MaxPending})
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(r.life, cancel)()
+	ended := func() error {
+		if r.life.Err() != nil {
+			return errClosed
 		}
-		return message.Ignore
+		return ctx.Err()
 	}
-	defer st.pending.Add(-1)
 	select {
 	case rules.slots <- struct{}{}:
 		defer func() { <-rules.slots }()
 	case <-ctx.Done():
-		return message.Ignore
-	case <-r.closing:
-		return message.Ignore
+		return message.Ignore, ended()
 	}
 	if !r.judging.enter(st) {
-		return message.Ignore
+		return message.Ignore, errClosed
 	}
 	defer r.judging.leave(st)
 	defer r.contain(st, &verdict)
 	switch v := rules.Validator(ctx, in); v {
 	case message.Accept, message.Reject:
-		return v
+		return v, nil
 	default:
-		return message.Ignore
+		return message.Ignore, ended()
 	}
 }
 
@@ -109,7 +120,7 @@ func (r *Relay) deliver(st *shardState, from peer.ID, in *message.Received) {
 		if env == nil {
 			env = &Envelope{
 				Shard:      st.shard,
-				Message:    in.Message,
+				Message:    in.Message.Clone(), // the router keeps the bytes
 				Hash:       in.Message.Hash(st.topic),
 				From:       from,
 				ReceivedAt: r.cfg.Now(),

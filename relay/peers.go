@@ -21,14 +21,18 @@ const (
 	cutAfter      = 10
 	cutFor        = 10 * time.Minute
 	// Each message on its way to the gate costs a peer a token, given back
-	// unless the message has to be rejected.
+	// unless the message has to be rejected. Who brought good ones may have as
+	// many more on their way at once.
 	unprovenBurst = 256
 	unprovenRate  = 64 // per second
+	provenMax     = 768
 	// Control items (ids, subscriptions, grafts) a peer may send.
 	controlBurst = 20_000
 	controlRate  = 2_000 // per second
 	// controlFaults is how many faults an RPC over that budget counts for.
 	controlFaults = 0.5
+	// downFor is how long a message that was ignored isn't asked for.
+	downFor = 30 * time.Second
 	// maxTopics is the number of shards one peer may announce: a cluster's.
 	maxTopics = sharding.MaxIndex + 1
 	// maxPeers bounds the book: what has gone is forgotten, oldest first.
@@ -42,25 +46,28 @@ type peerBook struct {
 	mu     sync.Mutex
 	peers  map[peer.ID]*peerState
 	meshes map[string]*mesh
-	topics map[string]int // announced shards: how many connected peers
 	addrs  map[string][]peer.ID
-	// down holds messages that the inspector ignored. The router hasn't seen
-	// them and would ask for them whenever a peer offers them.
-	down ring
+	// down holds messages that the inspector ignored for what they are. The
+	// router hasn't seen them and would ask for them whenever a peer offers them.
+	down fadingSet
 }
 
+// peerState lasts as long as the peer is connected, and longer if something is
+// held against it.
 type peerState struct {
-	connected bool
-	goneAt    time.Time
-	addr      string
+	online   bool // connected
+	streamed bool // we have a stream to it: the router scores it and can let go of it
+	goneAt   time.Time
+	addr     string
 
-	faults   decaying // all that is held against it
-	unscored decaying // the part that the router's P4 doesn't know
+	faults   decaying
 	cutUntil time.Time
 
 	unproven bucket
+	proven   float64 // messages accepted since its last fault, up to provenMax
 	control  bucket
 	topics   map[sharding.Shard]struct{}
+	links    map[string]*link // its places in our meshes
 
 	conduct
 }
@@ -72,7 +79,7 @@ type bucket struct {
 }
 
 func (b *bucket) take(n, burst, rate float64, now time.Time) bool {
-	b.spent = max(0, b.spent-rate*now.Sub(b.at).Seconds())
+	b.spent = max(0, b.spent-rate*max(0, now.Sub(b.at).Seconds()))
 	b.at = now
 	if b.spent+n > burst {
 		return false
@@ -88,20 +95,14 @@ func newPeerBook(r *Relay) *peerBook {
 		relay:  r,
 		peers:  map[peer.ID]*peerState{},
 		meshes: map[string]*mesh{},
-		topics: map[string]int{},
 		addrs:  map[string][]peer.ID{},
 	}
 }
 
-// notifiee drops what is known of a peer that disconnected without ever having
-// had a stream from us, and sends away those that were cut.
+// notifiee follows connections and sends away those that were cut.
 func (b *peerBook) notifiee() network.Notifiee {
 	return &network.NotifyBundle{
-		ConnectedF: func(_ network.Network, c network.Conn) {
-			if p := c.RemotePeer(); b.isCut(p) {
-				b.relay.disconnect(p)
-			}
-		},
+		ConnectedF: func(_ network.Network, c network.Conn) { b.relay.arrived(c) },
 		DisconnectedF: func(n network.Network, c network.Conn) {
 			if p := c.RemotePeer(); n.Connectedness(p) != network.Connected {
 				b.relay.gone(p)
@@ -125,14 +126,14 @@ func (b *peerBook) state(p peer.ID) *peerState {
 	return ps
 }
 
-// forget drops disconnected peers: those with nothing held against them, then
+// forget drops peers that are gone: those with nothing held against them, then
 // the one that left first. mu is held.
 func (b *peerBook) forget() {
 	now := b.now()
 	var oldest peer.ID
 	for p, ps := range b.peers {
 		switch {
-		case ps.connected:
+		case ps.online:
 		case now.After(ps.cutUntil) && ps.faults.count(now) < 1:
 			delete(b.peers, p)
 		case oldest == "" || ps.goneAt.Before(b.peers[oldest].goneAt):
@@ -144,18 +145,52 @@ func (b *peerBook) forget() {
 	}
 }
 
-func (b *peerBook) connected(p peer.ID, addr string) {
+// arrived notes a connection and returns whether the peer may stay.
+func (b *peerBook) arrived(p peer.ID, addr string) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	ps := b.state(p)
-	b.leaveAddr(p, ps)
-	ps.connected = true
-	if ps.addr = addr; addr != "" {
+	if b.now().Before(ps.cutUntil) {
+		return false
+	}
+	ps.online = true
+	if ps.addr == "" && addr != "" { // a second connection doesn't cost the place
+		ps.addr = addr
 		b.addrs[addr] = append(b.addrs[addr], p)
 	}
+	return true
 }
 
-// disconnected returns the meshes that p left with it, and their sizes now.
+// stream notes that our stream to p opened or ended. It returns the meshes that
+// p lost with it, and their sizes now.
+func (b *peerBook) stream(p peer.ID, open bool) map[string]int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if open {
+		b.state(p).streamed = true
+		return nil
+	}
+	ps, ok := b.peers[p]
+	if !ok {
+		return nil
+	}
+	ps.streamed = false
+	return b.unlink(p, ps)
+}
+
+func (b *peerBook) unlink(p peer.ID, ps *peerState) map[string]int {
+	left := map[string]int{}
+	for topic := range ps.links {
+		m := b.meshOf(topic)
+		delete(m.links, p)
+		left[topic] = len(m.links)
+	}
+	ps.links = nil
+	return left
+}
+
+// disconnected forgets a peer, or what can be forgotten of it, and returns the
+// meshes that it was in, and their sizes now.
 func (b *peerBook) disconnected(p peer.ID) map[string]int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -163,19 +198,10 @@ func (b *peerBook) disconnected(p peer.ID) map[string]int {
 	if !ok {
 		return nil
 	}
+	left := b.unlink(p, ps)
 	b.leaveAddr(p, ps)
-	for s := range ps.topics {
-		b.announced(s, -1)
-	}
-	left := map[string]int{}
-	for topic, m := range b.meshes {
-		if _, in := m.links[p]; in {
-			delete(m.links, p)
-			left[topic] = len(m.links)
-		}
-	}
 	ps.topics = nil
-	ps.connected = false
+	ps.online, ps.streamed = false, false
 	ps.goneAt = b.now()
 	if ps.faults.count(ps.goneAt) < 1 && ps.goneAt.After(ps.cutUntil) && ps.goneAt.After(ps.silentUntil) {
 		delete(b.peers, p)
@@ -187,13 +213,7 @@ func (b *peerBook) leaveAddr(p peer.ID, ps *peerState) {
 	if ps.addr == "" {
 		return
 	}
-	here := b.addrs[ps.addr]
-	for i, q := range here {
-		if q == p {
-			here = append(here[:i:i], here[i+1:]...)
-			break
-		}
-	}
+	here := slices.DeleteFunc(slices.Clone(b.addrs[ps.addr]), func(q peer.ID) bool { return q == p })
 	if b.addrs[ps.addr] = here; len(here) == 0 {
 		delete(b.addrs, ps.addr)
 	}
@@ -227,7 +247,17 @@ func (b *peerBook) admit(p peer.ID, items int) admission {
 func (b *peerBook) spend(p peer.ID) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.state(p).unproven.take(1, unprovenBurst, unprovenRate, b.now())
+	ps := b.state(p)
+	return ps.unproven.take(1, unprovenBurst+ps.proven, unprovenRate, b.now())
+}
+
+// mayGraft tells whether the router could let go of p again. A peer that takes
+// no stream from us has no score there and would stay in the mesh for good.
+func (b *peerBook) mayGraft(p peer.ID) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	ps, ok := b.peers[p]
+	return ok && ps.streamed
 }
 
 // refund gives the token of one message back.
@@ -260,27 +290,16 @@ func (b *peerBook) subscribed(p peer.ID, s sharding.Shard, on bool) bool {
 			ps.topics = map[sharding.Shard]struct{}{}
 		}
 		ps.topics[s] = struct{}{}
-		b.announced(s, 1)
 	case known:
 		delete(ps.topics, s)
-		b.announced(s, -1)
 	}
 	return true
-}
-
-func (b *peerBook) announced(s sharding.Shard, by int) {
-	topic := s.PubsubTopic()
-	if b.topics[topic] += by; b.topics[topic] <= 0 {
-		delete(b.topics, topic)
-	}
 }
 
 func (b *peerBook) turnDown(key uint64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if !b.down.has(key) {
-		b.down.add(key)
-	}
+	b.down.add(key, b.now())
 }
 
 // dontAskAgain takes offers of messages turned down out of an RPC.
@@ -290,8 +309,11 @@ func (b *peerBook) dontAskAgain(c *pb.ControlMessage) {
 	if len(b.down.keys) == 0 {
 		return
 	}
+	now := b.now()
 	for _, x := range c.Ihave {
-		x.MessageIDs = slices.DeleteFunc(x.MessageIDs, func(id string) bool { return b.down.has(messageKey(id)) })
+		x.MessageIDs = slices.DeleteFunc(x.MessageIDs, func(id string) bool {
+			return b.down.has(messageKey(id), now, downFor)
+		})
 	}
 }
 
@@ -305,24 +327,21 @@ func (d *decaying) count(now time.Time) float64 {
 	if d.n == 0 {
 		return 0
 	}
-	return d.n * math.Exp2(-now.Sub(d.at).Seconds()/faultHalfLife.Seconds())
+	return d.n * math.Exp2(-max(0, now.Sub(d.at).Seconds())/faultHalfLife.Seconds())
 }
 
 func (d *decaying) add(n float64, now time.Time) {
 	d.n, d.at = d.count(now)+n, now
 }
 
-// addFaults returns whether the peer has to go. scored faults are in the
-// router's own score already.
-func (b *peerBook) addFaults(p peer.ID, n float64, scored bool) bool {
+// addFaults returns whether the peer has to go.
+func (b *peerBook) addFaults(p peer.ID, n float64) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	now := b.now()
 	ps := b.state(p)
 	ps.faults.add(n, now)
-	if !scored {
-		ps.unscored.add(n, now)
-	}
+	ps.proven = 0
 	return ps.faults.n >= cutAfter && now.After(ps.cutUntil)
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"sync"
 	"time"
 
 	pubsub "github.com/libp2p/go-libp2p-pubsub"
@@ -52,6 +53,10 @@ type ownMessage struct {
 // publishing, to the mesh otherwise. ctx bounds the call. Having nobody to hand
 // it to is not an error; the Receipt tells. m is not kept.
 //
+// GossipSub knows a message by its bytes alone. The same bytes published on a
+// second shard within two minutes go nowhere: Receipt.Duplicate says so. Another
+// timestamp makes another message.
+//
 // Errors: ErrNotSubscribed, *RefusedError, *message.TooLargeError and the other
 // errors of message.Validate, net.ErrClosed, ctx's error.
 func (r *Relay) Publish(ctx context.Context, s sharding.Shard, m *message.Message) (Receipt, error) {
@@ -77,10 +82,43 @@ func (r *Relay) Publish(ctx context.Context, s sharding.Shard, m *message.Messag
 	if v := r.runScreen(st, in); v != message.Accept {
 		return Receipt{}, &RefusedError{Shard: s, Verdict: v, Stage: "screen"}
 	}
-	if v := r.judge(ctx, st, in); v != message.Accept {
+	release, first := r.own.claim(st.topic, data)
+	if !first {
+		return Receipt{Hash: own.Hash(st.topic), Duplicate: true}, nil
+	}
+	defer release()
+	switch v, err := r.judge(ctx, st, in); {
+	case err != nil:
+		return Receipt{}, err
+	case v != message.Accept:
 		return Receipt{}, &RefusedError{Shard: s, Verdict: v, Stage: "validator"}
 	}
 	return r.hand(ctx, st, data, in)
+}
+
+// ownIDs are the messages being published.
+type ownIDs struct {
+	mu sync.Mutex
+	m  map[string]struct{}
+}
+
+// claim returns false while somebody else is publishing the same.
+func (o *ownIDs) claim(topic string, data []byte) (release func(), first bool) {
+	id := topic + string(data)
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if _, taken := o.m[id]; taken {
+		return nil, false
+	}
+	if o.m == nil {
+		o.m = map[string]struct{}{}
+	}
+	o.m[id] = struct{}{}
+	return func() {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		delete(o.m, id)
+	}, true
 }
 
 func (r *Relay) hand(ctx context.Context, st *shardState, data []byte, in *message.Received) (Receipt, error) {
@@ -96,7 +134,7 @@ func (r *Relay) hand(ctx context.Context, st *shardState, data []byte, in *messa
 	case <-b.done:
 	case <-ctx.Done():
 		return Receipt{}, ctx.Err()
-	case <-r.closing:
+	case <-r.life.Done():
 		return Receipt{}, errClosed
 	}
 	rc := Receipt{

@@ -33,6 +33,7 @@ import (
 	"hash/maphash"
 	"log/slog"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -114,8 +115,10 @@ type Relay struct {
 	publishing *batch
 
 	closed     atomic.Bool
-	closing    chan struct{}
+	life       context.Context // until Close
+	end        context.CancelFunc
 	publishers sync.RWMutex // held while the event loop must live
+	own        ownIDs
 	judging    inflight
 	cutters    cutters
 	scores     atomic.Pointer[map[peer.ID]float64] // the router's part, at the last look
@@ -142,6 +145,12 @@ func New(h host.Host, cfg Config) (*Relay, error) {
 	if cfg.MaxMessageSize < 0 {
 		return nil, fmt.Errorf("relay: MaxMessageSize is %d, want a positive number of bytes", cfg.MaxMessageSize)
 	}
+	if cfg.MaxPeersPerAddr < 0 {
+		return nil, fmt.Errorf("relay: MaxPeersPerAddr is %d, want a positive number of peers", cfg.MaxPeersPerAddr)
+	}
+	if slices.Contains(h.Mux().Protocols(), ID) {
+		return nil, errors.New("relay: this host has a relay already, or somebody else handles " + string(ID))
+	}
 	if cfg.MaxPeersPerAddr == 0 {
 		cfg.MaxPeersPerAddr = 30
 	}
@@ -159,17 +168,22 @@ func New(h host.Host, cfg Config) (*Relay, error) {
 		cancel:  cancel,
 		seed:    maphash.MakeSeed(),
 		log:     cfg.Logger,
-		closing: make(chan struct{}),
 	}
+	r.life, r.end = context.WithCancel(context.Background())
 	r.peers = newPeerBook(r)
+	r.notifiee = r.peers.notifiee()
+	h.Network().Notify(r.notifiee)
+	for _, c := range h.Network().Conns() {
+		r.arrived(c)
+	}
 	ps, err := pubsub.NewGossipSub(ctx, h, r.options()...)
 	if err != nil {
 		cancel()
+		r.end()
+		h.Network().StopNotify(r.notifiee)
 		return nil, fmt.Errorf("relay: %w", err)
 	}
 	r.ps = ps
-	r.notifiee = r.peers.notifiee()
-	h.Network().Notify(r.notifiee)
 	return r, nil
 }
 
@@ -227,7 +241,7 @@ func (r *Relay) Close() error {
 	if r.closed.Swap(true) {
 		return nil
 	}
-	close(r.closing)
+	r.end()
 	for _, st := range r.shards.all() {
 		st.closeAll()
 	}
@@ -263,7 +277,12 @@ func (r *Relay) Peers(s sharding.Shard) []peer.ID {
 }
 
 // Mesh returns the peers in this node's mesh for the shard.
-func (r *Relay) Mesh(s sharding.Shard) []peer.ID { return r.peers.mesh(s.PubsubTopic()) }
+func (r *Relay) Mesh(s sharding.Shard) []peer.ID {
+	if r.closed.Load() {
+		return nil
+	}
+	return r.peers.mesh(s.PubsubTopic())
+}
 
 // MaxMessageSize is the largest encoded message in bytes.
 func (r *Relay) MaxMessageSize() int { return r.cfg.MaxMessageSize }

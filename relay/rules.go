@@ -26,8 +26,9 @@ type Rules struct {
 	// Concurrency is how many messages of the shard the Validator judges at
 	// once. Zero: 4, or the number of CPUs if that is more.
 	Concurrency int
-	// MaxPending is how many messages of the shard may wait for or be with the
-	// Validator; further ones are ignored. Zero: 512.
+	// MaxPending is how many messages of peers may wait for or be with the
+	// Validator; further ones are refused, before the mesh is told if possible,
+	// and may come again. Zero: 2048.
 	MaxPending int
 }
 
@@ -42,10 +43,14 @@ func newRuleSet(r Rules) *ruleSet {
 		r.Concurrency = max(4, runtime.GOMAXPROCS(0))
 	}
 	if r.MaxPending <= 0 {
-		r.MaxPending = 512
+		r.MaxPending = 2048
 	}
 	return &ruleSet{Rules: r, slots: make(chan struct{}, r.Concurrency)}
 }
+
+// crowded is from where on the inspector refuses, without harm, so that the gate
+// seldom has to: what it refuses was called off at other peers.
+func (rs *ruleSet) crowded() int { return rs.MaxPending - rs.MaxPending/4 }
 
 // SetRules puts rules in force for a shard, for every message judged from now
 // on. They may be set before the first Subscribe, and they stay when the last

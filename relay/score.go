@@ -82,7 +82,7 @@ func (r *Relay) appScore(p peer.ID) float64 {
 	}
 	now := b.now()
 	score := 0.0
-	if n := ps.unscored.count(now); n >= 0.1 {
+	if n := ps.faults.count(now); n >= 0.1 {
 		score += invalidWeight * n * n
 	}
 	if b.crowded(p, ps) {
@@ -91,7 +91,7 @@ func (r *Relay) appScore(p peer.ID) float64 {
 	switch {
 	case now.Before(ps.silentUntil):
 		score += silentPenalty
-	case b.hasStanding(p, ps, now):
+	case ps.hasStanding(now):
 		score += standing
 	}
 	return score
@@ -114,12 +114,12 @@ func (b *peerBook) crowded(p peer.ID, ps *peerState) bool {
 
 // hasStanding is true for who showed something lately, and in a mesh also for
 // who had no fair chance to.
-func (b *peerBook) hasStanding(p peer.ID, ps *peerState, now time.Time) bool {
+func (ps *peerState) hasStanding(now time.Time) bool {
 	if !ps.showedAt.IsZero() && now.Sub(ps.showedAt) < showedFor {
 		return true
 	}
-	for _, m := range b.meshes {
-		if l, ok := m.links[p]; ok && (l.expected < enoughToJudge || l.shown >= silentShare*l.expected) {
+	for _, l := range ps.links {
+		if l.shows() {
 			return true
 		}
 	}
@@ -139,21 +139,25 @@ func (r *Relay) Score(p peer.ID) float64 {
 }
 
 // fault holds a message against a peer that go-waku and nwaku would refuse too.
-// scored tells that the router's P4 counts it as well.
-func (r *Relay) fault(p peer.ID, reason string, scored bool) {
-	if r.peers.addFaults(p, 1, scored) {
+// It counts as the router's P4 would. That isn't told of rejections: it would
+// blame whoever else sends the same bytes, on another shard too.
+func (r *Relay) fault(p peer.ID, reason string) {
+	if r.peers.addFaults(p, 1) {
 		r.cut(p, reason)
 	}
 }
 
 func (r *Relay) faultControl(p peer.ID) {
-	if r.peers.addFaults(p, controlFaults, false) {
-		r.cut(p, "control messages beyond any use")
+	if r.peers.addFaults(p, controlFaults) {
+		r.cut(p, "more messages of a kind that costs and brings nothing than any use needs")
 	}
 }
 
 // cutGraylisted is called by the router with all scores.
 func (r *Relay) cutGraylisted(scores map[peer.ID]float64) {
+	if r.closed.Load() {
+		return
+	}
 	parts := make(map[peer.ID]float64, len(scores))
 	for p, score := range scores {
 		parts[p] = score - r.appScore(p)

@@ -13,9 +13,10 @@ type Stats struct {
 	// Shards holds the shards ever subscribed or given rules.
 	Shards []ShardStats
 	// Refused counts what the inspector took out before other peers were told,
-	// by reason: "malformed", "too large", "meta too long", "empty field",
-	// "author fields", "foreign shard", "screen reject", "screen ignore", "unproven peer",
-	// "control flood", "copy flood", "cut peer".
+	// by reason: "malformed", "odd encoding", "too large", "meta too long",
+	// "empty field", "author fields", "foreign shard", "screen reject", "screen
+	// ignore", "overload", "unproven peer", "control flood", "message flood", "cut
+	// peer".
 	Refused map[string]uint64
 	// ControlIn and ControlOut count bytes of GossipSub control messages by
 	// kind: "ihave", "iwant", "idontwant", "graft", "prune".
@@ -32,8 +33,9 @@ type ShardStats struct {
 	Shard sharding.Shard
 	// Delivered messages passed every rule, own ones included.
 	Delivered uint64
-	// Rejected and Ignored count what the gate refused. Of the Ignored, Overload
-	// were for want of room and Panics for a validator that panicked.
+	// Rejected and Ignored count what the gate refused. Overload counts what was
+	// refused for want of room, at the gate or before, and Panics the panics of
+	// the shard's rules.
 	Rejected, Ignored, Overload, Panics uint64
 	// Duplicates were seen before.
 	Duplicates uint64

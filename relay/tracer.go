@@ -2,6 +2,7 @@ package relay
 
 import (
 	pubsub "github.com/libp2p/go-libp2p-pubsub"
+	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
 	"google.golang.org/protobuf/proto"
@@ -13,21 +14,27 @@ type tracer Relay
 var _ pubsub.RawTracer = (*tracer)(nil)
 
 // OnNewOutboundStream implements pubsub.RawTracer.
-func (t *tracer) OnNewOutboundStream(p peer.ID, _ protocol.ID) {
-	addr := ""
-	for _, c := range t.host.Network().ConnsToPeer(p) {
-		addr = addrKey(c.RemoteMultiaddr())
-		break
-	}
-	t.peers.connected(p, addr)
+func (t *tracer) OnNewOutboundStream(p peer.ID, _ protocol.ID) { t.peers.stream(p, true) }
+
+// OnClosedOutboundStream implements pubsub.RawTracer. The router has now
+// forgotten what the peer subscribed to, and the peer won't say it again on the
+// connection they have: it has to go, if it hasn't yet.
+func (t *tracer) OnClosedOutboundStream(p peer.ID) {
+	r := (*Relay)(t)
+	r.meshesChanged(p, t.peers.stream(p, false))
+	r.disconnect(p)
 }
 
-// OnClosedOutboundStream implements pubsub.RawTracer.
-func (t *tracer) OnClosedOutboundStream(p peer.ID) { (*Relay)(t).gone(p) }
+func (r *Relay) arrived(c network.Conn) {
+	if p := c.RemotePeer(); !r.peers.arrived(p, addrKey(c.RemoteMultiaddr())) {
+		r.disconnect(p)
+	}
+}
 
-// gone notes that a peer is no longer there to talk to.
-func (r *Relay) gone(p peer.ID) {
-	for topic, size := range r.peers.disconnected(p) {
+func (r *Relay) gone(p peer.ID) { r.meshesChanged(p, r.peers.disconnected(p)) }
+
+func (r *Relay) meshesChanged(p peer.ID, sizes map[string]int) {
+	for topic, size := range sizes {
 		(*tracer)(r).meshChanged(p, topic, size)
 	}
 }
@@ -45,7 +52,9 @@ func (t *tracer) Graft(p peer.ID, topic string) {
 
 // Prune implements pubsub.RawTracer.
 func (t *tracer) Prune(p peer.ID, topic string) {
-	t.meshChanged(p, topic, t.peers.pruned(p, topic))
+	if size, was := t.peers.pruned(p, topic); was {
+		t.meshChanged(p, topic, size)
+	}
 }
 
 func (t *tracer) meshChanged(p peer.ID, topic string, size int) {

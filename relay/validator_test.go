@@ -3,6 +3,7 @@ package relay_test
 import (
 	"context"
 	"fmt"
+	"net"
 	"runtime"
 	"sync"
 	"testing"
@@ -67,6 +68,7 @@ func TestValidatorTrouble(t *testing.T) {
 				require.GreaterOrEqual(t, r.Score(hosts[1].ID()), 0.0, "not the sender's fault")
 				require.Contains(t, r.Mesh(shard), hosts[1].ID())
 				mu.Lock()
+				defer mu.Unlock()
 				switch name {
 				case "panics":
 					require.Positive(t, seen[relay.ValidatorPanic])
@@ -75,13 +77,30 @@ func TestValidatorTrouble(t *testing.T) {
 					require.Positive(t, seen[relay.Overload])
 					require.EqualValues(t, 50, stats(r, shard).Overload)
 				}
-				mu.Unlock()
-				start := time.Now()
-				require.NoError(t, r.Close())
-				require.Less(t, time.Since(start), time.Second)
 			})
 		})
 	}
+}
+
+func TestCloseEndsValidators(t *testing.T) {
+	p2ptest.Bubble(t, func(t *testing.T) {
+		r := newRelay(t, p2ptest.Hosts(t, 1)[0], relay.Config{})
+		r.SetRules(shard, relay.Rules{Validator: func(ctx context.Context, _ *message.Received) message.Verdict {
+			<-ctx.Done()
+			return message.Accept
+		}})
+		subscribe(t, r, shard)
+		published := make(chan error, 1)
+		go func() {
+			_, err := r.Publish(context.Background(), shard, newMessage("x"))
+			published <- err
+		}()
+		synctest.Wait()
+		start := time.Now()
+		require.NoError(t, r.Close())
+		require.ErrorIs(t, <-published, net.ErrClosed)
+		require.Less(t, time.Since(start), time.Second)
+	})
 }
 
 func TestPanicsAreContained(t *testing.T) {
