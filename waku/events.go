@@ -29,8 +29,9 @@ const (
 	PeerCut
 	// ShardHealthChanged: State is Shard's new state, Count its mesh size.
 	ShardHealthChanged
-	// KeyAdded and KeyExpired: Key, in hex, counts or no longer counts on Shard.
+	// KeyAdded: Key, in hex, counts on Shard from now on, or from its time on.
 	KeyAdded
+	// KeyExpired: Key, in hex, no longer counts on Shard.
 	KeyExpired
 	// MessagesLost: a reader of Shard has begun to lose messages.
 	MessagesLost
@@ -41,9 +42,10 @@ const (
 	// ClockJumped: the node's clock was set, or the machine slept; Offset is by
 	// how much.
 	ClockJumped
-	// ClockSuspect and ClockOK: the network disagrees with the node's clock, or
-	// agrees again; Offset is how far its time is ahead.
+	// ClockSuspect: the network disagrees with the node's clock; Offset is how far
+	// its time is ahead.
 	ClockSuspect
+	// ClockOK: the network agrees with the node's clock again.
 	ClockOK
 	// EventsLost: this reader of events was too slow, Count events are missing
 	// here.

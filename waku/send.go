@@ -53,6 +53,9 @@ func (m *Membership) Send(ctx context.Context, contentTopic string, payload []by
 	if err := m.alive(); err != nil {
 		return nil, err
 	}
+	if err := context.Cause(ctx); err != nil {
+		return nil, err
+	}
 	msg := &message.Message{ContentTopic: contentTopic, Payload: payload}
 	for _, opt := range opts {
 		if opt != nil {
