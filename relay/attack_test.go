@@ -186,8 +186,52 @@ func TestForgedBurst(t *testing.T) {
 		}
 		time.Sleep(5 * time.Second)
 		require.False(t, s.connected(s.attacker))
-		require.LessOrEqual(t, s.victim.Stats().Shards[0].Rejected, uint64(300))
+		require.LessOrEqual(t, s.victim.Stats().Shards[0].Rejected, uint64(600))
 		require.Zero(t, s.ear.Tally().Messages)
+	})
+}
+
+// An honest peer has much to say at once, before anybody knows it.
+func TestHonestBurst(t *testing.T) {
+	p2ptest.Bubble(t, func(t *testing.T) {
+		s := newScene(t)
+		rpc := &pb.RPC{}
+		for i := range 500 {
+			rpc.Publish = append(rpc.Publish, p2ptest.Publish(shard.PubsubTopic(), withMeta(fmt.Sprint(i), "good").Encode()).Publish...)
+		}
+		require.NoError(t, s.send(rpc))
+		require.Len(t, drain(s.sub), 500)
+		require.Len(t, s.ear.Messages(), 500)
+	})
+}
+
+// The bytes of a good message on another shard blame nobody but their sender,
+// and an author field on a copy blames nobody: other nodes forward such.
+func TestBlameStaysWhereItBelongs(t *testing.T) {
+	p2ptest.Bubble(t, func(t *testing.T) {
+		s := newScene(t)
+		s.victim.SetRules(other, relay.Rules{Validator: func(context.Context, *message.Received) message.Verdict { return message.Reject }})
+		subscribe(t, s.victim, other)
+		id, honest := s.attacker.Host.ID(), s.ear.Host.ID()
+		for i := range 5 {
+			m := withMeta(fmt.Sprint(i), "good").Encode()
+			require.NoError(t, s.send(p2ptest.Publish(other.PubsubTopic(), m)))
+			time.Sleep(100 * time.Millisecond)
+			require.NoError(t, s.ear.Send(s.host.ID(), p2ptest.Publish(shard.PubsubTopic(), m)))
+		}
+		time.Sleep(6 * time.Second)
+		require.Less(t, s.victim.Score(id), 0.0)
+		require.GreaterOrEqual(t, s.victim.Score(honest), 0.0)
+
+		rpc := p2ptest.Publish(shard.PubsubTopic(), withMeta("a", "good").Encode())
+		require.NoError(t, s.ear.Send(s.host.ID(), rpc))
+		rpc.Publish[0].Seqno = []byte{1}
+		for range 30 {
+			require.NoError(t, s.ear.Send(s.host.ID(), rpc))
+		}
+		time.Sleep(6 * time.Second)
+		require.GreaterOrEqual(t, s.victim.Score(honest), 0.0)
+		require.True(t, s.connected(s.ear))
 	})
 }
 

@@ -32,7 +32,7 @@ func (r *Relay) gate(ctx context.Context, from peer.ID, msg *pubsub.Message) pub
 	in := &message.Received{PubsubTopic: st.topic, Message: m, From: string(from), At: r.cfg.Now()}
 	verdict := message.Ignore
 	if st.pending.Add(1) <= int64(st.rules.Load().MaxPending) {
-		verdict, _ = r.judge(ctx, st, in)
+		verdict, _ = r.judgeStable(ctx, st, in)
 	} else {
 		r.overloaded(st)
 	}
@@ -53,6 +53,18 @@ func (r *Relay) gate(ctx context.Context, from peer.ID, msg *pubsub.Message) pub
 	return pubsub.ValidationIgnore
 }
 
+// judgeStable asks again when the rules were replaced meanwhile: what the old ones
+// accepted isn't delivered under the new ones.
+func (r *Relay) judgeStable(ctx context.Context, st *shardState, in *message.Received) (message.Verdict, error) {
+	for {
+		rules := st.rules.Load()
+		verdict, err := r.judge(ctx, st, rules, in)
+		if err != nil || st.rules.Load() == rules {
+			return verdict, err
+		}
+	}
+}
+
 func (r *Relay) overloaded(st *shardState) {
 	st.traffic.overload.Add(1)
 	if st.overloads.due(r.cfg.Now(), time.Second) {
@@ -62,8 +74,7 @@ func (r *Relay) overloaded(st *shardState) {
 
 // judge asks the shard's Validator, within the shard's bounds. The error is ctx's,
 // or that of a closed relay, and says that there is no verdict.
-func (r *Relay) judge(ctx context.Context, st *shardState, in *message.Received) (verdict message.Verdict, err error) {
-	rules := st.rules.Load()
+func (r *Relay) judge(ctx context.Context, st *shardState, rules *ruleSet, in *message.Received) (verdict message.Verdict, err error) {
 	if rules.Validator == nil {
 		return message.Accept, nil
 	}

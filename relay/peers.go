@@ -23,9 +23,9 @@ const (
 	// Each message on its way to the gate costs a peer a token, given back
 	// unless the message has to be rejected. Who brought good ones may have as
 	// many more on their way at once.
-	unprovenBurst = 256
+	unprovenBurst = 512
 	unprovenRate  = 64 // per second
-	provenMax     = 768
+	provenMax     = 512
 	// Control items (ids, subscriptions, grafts) a peer may send.
 	controlBurst = 20_000
 	controlRate  = 2_000 // per second

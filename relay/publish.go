@@ -87,7 +87,7 @@ func (r *Relay) Publish(ctx context.Context, s sharding.Shard, m *message.Messag
 		return Receipt{Hash: own.Hash(st.topic), Duplicate: true}, nil
 	}
 	defer release()
-	switch v, err := r.judge(ctx, st, in); {
+	switch v, err := r.judgeStable(ctx, st, in); {
 	case err != nil:
 		return Receipt{}, err
 	case v != message.Accept:

@@ -219,6 +219,8 @@ func (r *Relay) features(f pubsub.GossipSubFeature, id protocol.ID) bool {
 	switch f {
 	case pubsub.GossipSubFeatureMesh, pubsub.GossipSubFeaturePX:
 		return id == ID
+	case pubsub.GossipSubFeatureExtensions:
+		return id == ID // we have none to send, but the router forgets peers only so
 	case pubsub.GossipSubFeatureIdontwant:
 		return id == ID && !r.probing.Load()
 	default:

@@ -29,10 +29,6 @@ type shard struct {
 	budget  *dosguard.PeerBudget
 	keys    *dosguard.Registry
 	signed  *dosguard.Signed
-	// cheap is signed without memory, for the screen: that sees every copy of a
-	// message, and a later copy of an accepted one is not a replay but to the
-	// credit of the mesh peer that brings it.
-	cheap *dosguard.Signed
 	// protected never goes back to false.
 	protected atomic.Bool
 	// configured is true for a shard of WithProtectedShard.
@@ -103,7 +99,6 @@ func (n *Node) ensureShard(id sharding.Shard) *shard {
 		Counters:        new(dosguard.Counters),
 	}
 	s.signed = dosguard.NewSigned(cfg)
-	s.cheap = dosguard.NewSigned(cfg)
 	for _, v := range n.cfg.validators {
 		if v.shard == id {
 			s.plugins = append(s.plugins, newPlugin(n, v))
@@ -121,7 +116,7 @@ func (n *Node) ensureShard(id sharding.Shard) *shard {
 // screen refuses what is cheap to refuse. What blames its bringer comes first.
 func (s *shard) screen(in *message.Received) message.Verdict {
 	if s.protected.Load() {
-		if v := s.cheap.Screen(in); v != message.Accept {
+		if v := s.signed.Screen(in); v != message.Accept {
 			if v == message.Ignore {
 				s.watchCopies(in)
 			}
