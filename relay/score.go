@@ -129,7 +129,7 @@ func (ps *peerState) hasStanding(now time.Time) bool {
 // Score is p's score: negative for messages refused, a crowded address, silence
 // and misbehaviour, positive for work done. Below zero a peer has no place in a
 // mesh, below -100 no gossip, below -10000 no connection. The router's part of it
-// (P1, P2, P4, P7 of GossipSub v1.1) is up to five seconds old.
+// (P1, P2 and P7 of GossipSub v1.1) is up to five seconds old.
 func (r *Relay) Score(p peer.ID) float64 {
 	score := r.appScore(p)
 	if parts := r.scores.Load(); parts != nil {
