@@ -22,6 +22,9 @@ const (
 	maxPayload = 16 << 10
 )
 
+// unknownName stands for who sends plain text, as other programs may.
+const unknownName = "?"
+
 var errPayload = errors.New("not a chat message")
 
 func encode(p payload) []byte {
@@ -37,9 +40,12 @@ func decode(b []byte) (payload, error) {
 	if len(b) > maxPayload || !utf8.Valid(b) {
 		return payload{}, errPayload
 	}
-	var p payload
-	if json.Unmarshal(b, &p) != nil {
-		return payload{}, errPayload
+	p := payload{Name: unknownName, Text: string(b)}
+	if len(b) > 0 && b[0] == '{' {
+		p = payload{}
+		if json.Unmarshal(b, &p) != nil {
+			return payload{}, errPayload
+		}
 	}
 	p.Name, p.Text = clean(p.Name, maxName), clean(p.Text, maxText)
 	if p.Name == "" || p.Text == "" {

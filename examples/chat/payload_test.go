@@ -39,9 +39,13 @@ func TestDecode(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, payload{Name: "ana", Text: "hello"}, p)
 
+	p, err = decode([]byte("plain \x1b[31mtext"))
+	require.NoError(t, err)
+	assert.Equal(t, payload{Name: "?", Text: "plain [31mtext"}, p)
+
 	for name, in := range map[string]string{
 		"empty":      "",
-		"not JSON":   "hello",
+		"not quite":  "{hello",
 		"no text":    `{"name":"ana"}`,
 		"no name":    `{"text":"hello"}`,
 		"only space": `{"name":"ana","text":" \n "}`,
