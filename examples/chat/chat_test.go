@@ -4,7 +4,9 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -111,6 +113,31 @@ func (p *process) wait() {
 	require.NoError(p.t, p.cmd.Wait())
 }
 
+// startNode starts a node that protects shard 128 and returns its address and a
+// func that waits until it forwards to a number of peers.
+func startNode(t *testing.T, public string) (addr string, meshed func(peers int)) {
+	t.Helper()
+	node := start(t, "servicenode", "--protected-shard", "128="+public, "--metrics", "127.0.0.1:0")
+	var ready struct {
+		Addresses []string
+		Metrics   string
+	}
+	require.NoError(t, json.Unmarshal([]byte(node.expect(node.stdout, "ready")), &ready))
+	return ready.Addresses[0], func(peers int) {
+		t.Helper()
+		want := fmt.Sprintf("waku_relay_mesh_peers{shard=\"16/128\"} %d\n", peers)
+		require.Eventually(t, func() bool {
+			resp, err := http.Get("http://" + ready.Metrics + "/metrics")
+			if err != nil {
+				return false
+			}
+			defer resp.Body.Close()
+			body, err := io.ReadAll(resp.Body)
+			return err == nil && strings.Contains(string(body), want)
+		}, 30*time.Second, 50*time.Millisecond)
+	}
+}
+
 // newKeyFile makes a community's key and returns its file and public half.
 func newKeyFile(t *testing.T) (file, public string) {
 	t.Helper()
@@ -126,16 +153,15 @@ func TestTwoTalkThroughANode(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, os.FileMode(0o600), mode.Mode().Perm())
 
-	node := start(t, "servicenode", "--protected-shard", "128="+public)
-	var ready struct{ Addresses []string }
-	require.NoError(t, json.Unmarshal([]byte(node.expect(node.stdout, "ready")), &ready))
+	addr, meshed := startNode(t, public)
 	member := func(name string, more ...string) *process {
-		return start(t, "chat", append([]string{"--connect", ready.Addresses[0], "--shard", "128",
+		return start(t, "chat", append([]string{"--connect", addr, "--shard", "128",
 			"--key-file", file, "--name", name}, more...)...)
 	}
 	ana, ben := member("ana"), member("ben", "--stay")
 	ana.expect(ana.stderr, "connected")
 	ben.expect(ben.stderr, "connected")
+	meshed(2)
 
 	ana.write("hello \x1b[31mben")
 	assert.Equal(t, "ana: hello [31mben", ben.expect(ben.stdout, "hello"))
@@ -162,16 +188,15 @@ func TestTwoTalkThroughANode(t *testing.T) {
 func TestWithAnotherKeyNobodyListens(t *testing.T) {
 	file, public := newKeyFile(t)
 	other, _ := newKeyFile(t)
-	node := start(t, "servicenode", "--protected-shard", "128="+public)
-	var ready struct{ Addresses []string }
-	require.NoError(t, json.Unmarshal([]byte(node.expect(node.stdout, "ready")), &ready))
+	addr, meshed := startNode(t, public)
 	member := func(name, key string) *process {
-		return start(t, "chat", "--connect", ready.Addresses[0], "--key-file", key, "--name", name)
+		return start(t, "chat", "--connect", addr, "--key-file", key, "--name", name)
 	}
 	ana, mallory, ben := member("ana", file), member("mallory", other), member("ben", file)
 	for _, p := range []*process{ana, mallory, ben} {
 		p.expect(p.stderr, "connected")
 	}
+	meshed(3)
 	mallory.write("hello, I'm one of you")
 	mallory.stdin.Close()
 	mallory.wait() // all it could say is out

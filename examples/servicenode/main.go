@@ -38,6 +38,7 @@ func main() {
 	case err == nil:
 	case errors.Is(err, flag.ErrHelp):
 		usage(os.Stdout)
+	case ctx.Err() != nil && errors.Is(err, context.Cause(ctx)): // told to end while starting
 	case errors.Is(err, errUsage), errors.As(err, &wrong):
 		fmt.Fprintln(os.Stderr, "servicenode:", err)
 		os.Exit(2)
