@@ -18,13 +18,18 @@ const (
 	sameMessage = time.Millisecond
 	// trustFor is how long a message inside the window speaks for the clock.
 	trustFor = time.Hour
+	// suspectFor is how long a suspicion lasts without new evidence.
+	suspectFor = 5 * time.Minute
 )
 
 // clockWatch judges the node's clock by the timestamps of signed messages. Those
 // outside the window contradict it if they agree with each other, come by more
 // than one peer (if there is more than one), and nothing inside the window has
-// spoken for the clock since the node's start, or since the clock was last set.
-// So a replay of old messages can't discredit a clock that works.
+// spoken for the clock within the last hour, or since the clock was last set.
+//
+// Old messages may be replays. They count only if they are newer than any that
+// this node has known, so each can be used once, and a suspicion that isn't renewed
+// ends by itself: whoever has a bag of old messages can't keep a member silent.
 type clockWatch struct {
 	now    func() time.Time
 	spread time.Duration // how far witnesses may disagree
@@ -36,6 +41,8 @@ type clockWatch struct {
 	wall     time.Time // … wall clock of the last look
 	trusted  time.Time // monotonic time of the last message inside the window
 	evidence []witness
+	highest  time.Time // no message known is newer, except by the window
+	renewed  time.Time // monotonic time of the last new evidence
 	state    ClockHealth
 }
 
@@ -68,7 +75,14 @@ func newClockWatch(now func() time.Time, window time.Duration, peers func() int,
 
 // check looks whether the clock was set since the last look.
 func (w *clockWatch) check() (jumped bool) {
-	return w.observe(func() (Event, bool) { return Event{}, false })
+	return w.observe(func() (Event, bool) {
+		if !w.state.Suspect || w.seen.Sub(w.renewed) < suspectFor {
+			return Event{}, false
+		}
+		w.evidence = nil
+		w.state = ClockHealth{}
+		return Event{Kind: ClockOK}, true
+	})
 }
 
 // inside is told of messages that agree with the clock.
@@ -76,6 +90,9 @@ func (w *clockWatch) inside() {
 	w.observe(func() (Event, bool) {
 		recovered := w.state.Suspect
 		w.trusted = w.seen
+		if past := w.wall.Add(-5 * w.spread); past.After(w.highest) {
+			w.highest = past
+		}
 		w.evidence = nil
 		w.state = ClockHealth{}
 		return Event{Kind: ClockOK}, recovered
@@ -88,7 +105,11 @@ func (w *clockWatch) outside(offset time.Duration, from string) {
 		if !w.trusted.IsZero() && w.seen.Sub(w.trusted) < trustFor {
 			return Event{}, false
 		}
-		w.add(w.wall.Add(offset), offset, from)
+		timestamp := w.wall.Add(offset)
+		if offset < 0 && !timestamp.After(w.highest.Add(sameMessage)) {
+			return Event{}, false
+		}
+		w.add(timestamp, offset, from)
 		return w.judge()
 	})
 }
@@ -144,7 +165,7 @@ func (w *clockWatch) look() time.Duration {
 	if jump.Abs() < jumpAtLeast {
 		return 0
 	}
-	w.trusted = time.Time{}
+	w.trusted, w.highest = time.Time{}, time.Time{}
 	w.evidence = nil
 	w.state = ClockHealth{}
 	return jump
@@ -167,6 +188,10 @@ func (w *clockWatch) add(timestamp time.Time, offset time.Duration, from string)
 	}
 	if len(w.evidence) == 2*witnesses {
 		w.evidence = w.evidence[1:]
+	}
+	w.renewed = w.seen
+	if timestamp.After(w.highest) {
+		w.highest = timestamp
 	}
 	x := witness{timestamp: timestamp, offset: offset, from: map[string]struct{}{from: {}}}
 	w.evidence = append(w.evidence, x)

@@ -54,7 +54,7 @@ func (k *keeper) run(ctx context.Context) {
 // somebody setting the clock, so then peers are asked before they are given up.
 func (k *keeper) tick(ctx context.Context, now time.Time) {
 	gap := now.Sub(k.last)
-	k.last = now
+	defer func() { k.last = time.Now() }() // asking peers takes its time
 	jumped := k.node.clock.check()
 	k.round++
 	switch {
@@ -69,7 +69,6 @@ func (k *keeper) tick(ctx context.Context, now time.Time) {
 	}
 	all := jumped || k.round%pingAllEach == 0
 	asked, answered := k.pingAll(ctx, k.choose(all))
-	k.last = k.last.Add(time.Since(now)) // answering takes up to two timeouts
 	if asked > 0 && answered == 0 {
 		k.silent++
 	} else {

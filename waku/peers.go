@@ -22,6 +22,9 @@ const (
 	// uselessAfter is how long a relay peer may be connected without a shard in
 	// common.
 	uselessAfter = time.Minute
+	// uselessTimeout bounds asking all such peers again, uselessAtOnce at a time.
+	uselessTimeout = 8 * time.Second
+	uselessAtOnce  = 32
 )
 
 // remote is a connected peer. Its fields are guarded by peerTable's mu, except
@@ -327,20 +330,34 @@ func (n *Node) dropUseless(ctx context.Context) {
 	if len(n.shards.joined()) == 0 {
 		return
 	}
+	ctx, cancel := context.WithTimeout(ctx, uselessTimeout)
+	defer cancel()
+	var asking sync.WaitGroup
+	slots := make(chan struct{}, uselessAtOnce)
 	for _, p := range n.peers.proven() {
 		r := n.peers.get(p)
 		if r == nil || time.Since(r.began) < uselessAfter || n.isStatic(p) || !n.speaks(p, relay.ID) ||
 			!n.isUseless(p, n.peers.carries(r, nil)) {
 			continue
 		}
-		// What it carries may have changed since it was asked.
-		theirs, err := n.askMetadata(ctx, p)
-		if err != nil {
-			continue
-		}
-		if n.isUseless(p, n.peers.carries(r, theirs)) {
-			n.drop(p, "no shard in common: peer carries "+shardList(theirs))
-		}
+		slots <- struct{}{}
+		asking.Go(func() {
+			defer func() { <-slots }()
+			n.askUseless(ctx, p, r)
+		})
+	}
+	asking.Wait()
+}
+
+// askUseless asks a peer again, since what it carries may have changed.
+func (n *Node) askUseless(ctx context.Context, p peer.ID, r *remote) {
+	theirs, err := n.askMetadata(ctx, p)
+	switch {
+	case err != nil && n.isClosed():
+	case err != nil:
+		n.drop(p, "no shard in common, and asked again it gave no answer")
+	case n.isUseless(p, n.peers.carries(r, theirs)):
+		n.drop(p, "no shard in common: peer carries "+shardList(theirs))
 	}
 }
 

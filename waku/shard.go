@@ -156,6 +156,9 @@ func (s *shard) validate(ctx context.Context, in *message.Received) message.Verd
 	if !protected && s.protected.Load() {
 		return message.Ignore // protected while this one was judged
 	}
+	if protected && len(s.plugins) > 0 && s.signed.Verify(in.PubsubTopic, in.Message, false) != nil {
+		return message.Ignore // its key was removed while plug-ins took their time
+	}
 	return message.Accept
 }
 
