@@ -47,7 +47,6 @@ func (r *Relay) gate(ctx context.Context, from peer.ID, msg *pubsub.Message) pub
 		r.fault(from, "invalid messages")
 	default:
 		st.traffic.ignored.Add(1)
-		r.peers.refund(from)
 	}
 	r.peers.refused(st.topic, messageKey(msg.ID))
 	return pubsub.ValidationIgnore

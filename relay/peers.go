@@ -20,15 +20,16 @@ const (
 	faultHalfLife = 12 * time.Second
 	cutAfter      = 10
 	cutFor        = 10 * time.Minute
-	// Each message on its way to the gate costs a peer a token, given back
-	// unless the message has to be rejected. Who brought good ones may have as
-	// many more on their way at once.
+	// Each message on its way to the gate costs a peer a token, given back when
+	// the message turns out to be good or known. The rest is bounded, because
+	// each large one makes us say so to the mesh, and the mesh has its own limits.
+	// Who brought good ones may have as many more on their way at once.
 	unprovenBurst = 512
-	unprovenRate  = 64 // per second
+	unprovenRate  = 256 // per second
 	provenMax     = 512
 	// Control items (ids, subscriptions, grafts) a peer may send.
 	controlBurst = 20_000
-	controlRate  = 2_000 // per second
+	controlRate  = 4_000 // per second
 	// controlFaults is how many faults an RPC over that budget counts for.
 	controlFaults = 0.5
 	// downFor is how long a message that was ignored isn't asked for.
@@ -258,13 +259,6 @@ func (b *peerBook) mayGraft(p peer.ID) bool {
 	defer b.mu.Unlock()
 	ps, ok := b.peers[p]
 	return ok && ps.streamed
-}
-
-// refund gives the token of one message back.
-func (b *peerBook) refund(p peer.ID) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.state(p).unproven.give(1)
 }
 
 func (b *peerBook) isCut(p peer.ID) bool {
