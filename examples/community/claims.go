@@ -95,11 +95,19 @@ func (t *town) table() {
 		c := m.tally(t.due(m), t.real())
 		in, out := traffic(m.metrics)
 		rows = append(rows, []string{m.name, fmt.Sprint(m.sent), fmt.Sprint(c.got), fmt.Sprint(c.due),
-			kib(in), kib(out), reasons(refused(m.node))})
+			kib(in), kib(out), sum(refused(m.node))})
 	}
 	in, out := traffic(t.metrics)
-	rows = append(rows, []string{"fleet node", "", "", "", kib(in), kib(out), reasons(refused(t.fleet))})
-	t.p.table(rows)
+	t.p.table(append(rows, []string{"fleet node", "", "", "", kib(in), kib(out), sum(refused(t.fleet))}))
+	t.p.text("   refused by the fleet node: %s\n", reasons(refused(t.fleet)))
+}
+
+func sum(counts map[string]uint64) string {
+	var n uint64
+	for _, count := range counts {
+		n += count
+	}
+	return fmt.Sprint(n)
 }
 
 func reasons(counts map[string]uint64) string {
@@ -108,9 +116,6 @@ func reasons(counts map[string]uint64) string {
 		if counts[reason] > 0 {
 			parts = append(parts, fmt.Sprintf("%d %s", counts[reason], reason))
 		}
-	}
-	if parts == nil {
-		return "none"
 	}
 	return strings.Join(parts, ", ")
 }

@@ -58,7 +58,7 @@ func (p *printer) verdict(held bool, text string) {
 	p.text("%s  %s", p.style("1;31", "FAIL"), text)
 }
 
-// table writes rows under a heading; the first and last columns read from the left.
+// table writes rows under a heading: names, then numbers.
 func (p *printer) table(rows [][]string) {
 	widths := make([]int, len(rows[0]))
 	for _, row := range rows {
@@ -69,12 +69,9 @@ func (p *printer) table(rows [][]string) {
 	for n, row := range rows {
 		var b strings.Builder
 		for i, cell := range row {
-			switch {
-			case i == 0:
+			if i == 0 {
 				fmt.Fprintf(&b, "   %-*s", widths[i], cell)
-			case i == len(row)-1:
-				fmt.Fprintf(&b, "   %s", cell)
-			default:
+			} else {
 				fmt.Fprintf(&b, "   %*s", widths[i], cell)
 			}
 		}
