@@ -49,3 +49,12 @@ func TestEndsEarly(t *testing.T) {
 	_, err := show(ctx, newPrinter(&bytes.Buffer{}, false), 0)
 	require.ErrorIs(t, err, context.Canceled)
 }
+
+func TestBadInput(t *testing.T) {
+	for _, args := range [][]string{{"--colour"}, {"--pace"}, {"--pace", "slow"}, {"--pace", "-1s"}, {"--pace", "1m"}, {"now"}} {
+		_, err := parse(args, true)
+		require.Error(t, err, args)
+		assert.Contains(t, err.Error(), "--pace")
+		assert.NotContains(t, err.Error(), "\n")
+	}
+}

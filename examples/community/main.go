@@ -11,6 +11,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -25,22 +26,16 @@ import (
 const limit = 50 * time.Second
 
 func main() {
-	pace := flag.Duration("pace", 0, "pause between messages (default: 150ms in a terminal, none otherwise)")
-	flag.Usage = func() {
-		fmt.Fprintln(flag.CommandLine.Output(), "community shows a community living on its shard, and a stranger failing to disturb it.")
-		flag.PrintDefaults()
-	}
-	flag.Parse()
 	tty := term.IsTerminal(os.Stdout.Fd())
+	pace, err := parse(os.Args[1:], tty)
 	switch {
-	case flag.NArg() > 0:
-		fmt.Fprintf(os.Stderr, "community: unexpected argument %q: the only setting is --pace\n", flag.Arg(0))
+	case errors.Is(err, flag.ErrHelp):
+		fmt.Println("community shows a community living on its shard, and a stranger failing to disturb it.\n\n" +
+			"  --pace duration\n        pause between messages, 0s to 1s (default: 150ms in a terminal, none otherwise)")
+		return
+	case err != nil:
+		fmt.Fprintln(os.Stderr, "community:", err)
 		os.Exit(2)
-	case *pace < 0 || *pace > time.Second:
-		fmt.Fprintln(os.Stderr, "community: --pace: want 0s to 1s")
-		os.Exit(2)
-	case *pace == 0 && tty:
-		*pace = 150 * time.Millisecond
 	}
 	// libp2p would write its own log to stderr, over what we draw.
 	gologshim.SetDefaultHandler(slog.DiscardHandler)
@@ -49,7 +44,7 @@ func main() {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	p := newPrinter(os.Stdout, tty && os.Getenv("NO_COLOR") == "")
-	held, err := show(ctx, p, *pace)
+	held, err := show(ctx, p, pace)
 	switch {
 	case errors.Is(err, context.Canceled):
 		os.Exit(130)
@@ -59,6 +54,26 @@ func main() {
 	case !held:
 		os.Exit(1)
 	}
+}
+
+func parse(args []string, tty bool) (pace time.Duration, err error) {
+	f := flag.NewFlagSet("community", flag.ContinueOnError)
+	f.SetOutput(io.Discard)
+	if tty {
+		pace = 150 * time.Millisecond
+	}
+	f.DurationVar(&pace, "pace", pace, "")
+	switch err := f.Parse(args); {
+	case errors.Is(err, flag.ErrHelp):
+		return 0, err
+	case err != nil:
+		return 0, fmt.Errorf("%w (the only setting is --pace, such as --pace 300ms)", err)
+	case f.NArg() > 0:
+		return 0, fmt.Errorf("unexpected argument %q: the only setting is --pace", f.Arg(0))
+	case pace < 0 || pace > time.Second:
+		return 0, errors.New("--pace: want 0s to 1s")
+	}
+	return pace, nil
 }
 
 // show plays the scenes and tells whether every claim held.
