@@ -75,7 +75,9 @@ func TestValidatorTrouble(t *testing.T) {
 					require.EqualValues(t, 100, stats(r, shard).Panics)
 				case "slow", "never ends":
 					require.Positive(t, seen[relay.Overload])
-					require.EqualValues(t, 50, stats(r, shard).Overload)
+					// At three quarters the inspector begins to refuse, at the full the gate.
+					require.GreaterOrEqual(t, stats(r, shard).Overload, uint64(50))
+					require.LessOrEqual(t, stats(r, shard).Overload, uint64(62))
 				}
 			})
 		})
