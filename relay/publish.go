@@ -8,6 +8,7 @@ import (
 	"time"
 
 	pubsub "github.com/libp2p/go-libp2p-pubsub"
+	pb "github.com/libp2p/go-libp2p-pubsub/pb"
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/status-im/shoal/message"
@@ -125,6 +126,7 @@ func (r *Relay) hand(ctx context.Context, st *shardState, data []byte, in *messa
 	st.mu.Lock()
 	handle := st.handle
 	st.mu.Unlock()
+	r.peers.arriving(st.topic, messageKey(messageID(&pb.Message{Data: data})), r.sum(data)) // not traced for own ones
 	own := &ownMessage{in: in}
 	b := &batch{relay: r, done: make(chan struct{})}
 	if err := r.enqueue(ctx, handle, data, own, b); err != nil {
