@@ -27,6 +27,9 @@ const (
 	judgeAfter = 20 * time.Second
 	// silentShare is the share of messages below which a link counts as silent.
 	silentShare = 0.02
+	// silentAllowed is how many silent links a mesh bears: a node whose clock is
+	// wrong is silent too, and shall keep its place.
+	silentAllowed = 1
 	// silentFor is how long a silent peer stays out of the meshes unless it
 	// shows something.
 	silentFor = 10 * time.Minute
@@ -266,15 +269,18 @@ func (b *peerBook) condemn(topic string, m *mesh, now time.Time) {
 	if b.lenient() || len(m.links) < b.relay.profile.DLow || now.Sub(m.condemnedAt) < condemnEvery || b.ahead(m) {
 		return
 	}
+	var silent []*peerState
 	for p, l := range m.links {
 		ps := b.state(p)
-		if l.shows() || now.Sub(l.since) < judgeAfter || now.Before(ps.silentUntil) {
-			continue
+		if !l.shows() && now.Sub(l.since) >= judgeAfter && now.After(ps.silentUntil) {
+			silent = append(silent, ps)
 		}
-		if m.condemnedAt = now; b.spare(topic, now) {
-			ps.silentUntil = now.Add(silentFor)
-		}
+	}
+	if len(silent) <= silentAllowed {
 		return
+	}
+	if m.condemnedAt = now; b.spare(topic, now) {
+		silent[0].silentUntil = now.Add(silentFor)
 	}
 }
 

@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/status-im/shoal/internal/p2ptest"
+	"github.com/status-im/shoal/message"
 	"github.com/status-im/shoal/relay"
 )
 
@@ -102,10 +103,10 @@ func TestSilentPeersLoseTheirSlots(t *testing.T) {
 	for name, payload := range map[string]string{"small": "x", "called off": strings.Repeat("x", 2000)} {
 		t.Run(name, func(t *testing.T) {
 			p2ptest.Bubble(t, func(t *testing.T) {
-				require.LessOrEqual(t, silentShare(t, payload, false), 0.2)
+				require.LessOrEqual(t, silentShare(t, payload, false), 0.3) // one link is borne
 			})
 			p2ptest.Bubble(t, func(t *testing.T) {
-				require.Greater(t, silentShare(t, payload, true), 0.3, "without judging them")
+				require.Greater(t, silentShare(t, payload, true), 0.35, "without judging them")
 			})
 		})
 	}
@@ -150,6 +151,37 @@ func TestHonestPeersSilencedByUsStay(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A node that refuses everything, because its clock is wrong, keeps its mesh and
+// its standing with the others.
+func TestWrongClockKeepsTheMesh(t *testing.T) {
+	simulation(t)
+	p2ptest.Bubble(t, func(t *testing.T) {
+		hosts := p2ptest.New(t, p2ptest.Config{Latency: 20 * time.Millisecond}).Hosts(20)
+		rs := relays(t, hosts, relay.Config{})
+		for _, r := range rs {
+			subscribe(t, r, shard)
+		}
+		wrong := rs[0]
+		wrong.SetRules(shard, relay.Rules{Screen: func(*message.Received) message.Verdict { return message.Ignore }})
+		p2ptest.Degree(t, hosts, 10)
+		settle()
+		for i := range 14 * 60 {
+			publish(t, rs[1+i%19], shard, newMessage(fmt.Sprint(i, strings.Repeat("x", 2000*(i%2)))))
+			time.Sleep(time.Second / 14)
+			if i%14 != 0 {
+				continue
+			}
+			for _, r := range rs[1:] {
+				require.GreaterOrEqual(t, r.Score(hosts[0].ID()), 0.0, "second %d", i/14)
+			}
+			for _, h := range hosts[1:] {
+				require.GreaterOrEqual(t, wrong.Score(h.ID()), 0.0, "second %d", i/14)
+			}
+		}
+		require.GreaterOrEqual(t, len(wrong.Mesh(shard)), relay.Classic().DLow)
+	})
 }
 
 func TestQuietShardPunishesNobody(t *testing.T) {

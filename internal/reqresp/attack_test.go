@@ -42,7 +42,7 @@ func ended(s network.Stream) bool {
 
 func TestSilentAndSlowSenders(t *testing.T) {
 	pair(t, func(t *testing.T, attacker, server host.Host) {
-		const silent, slow = 100, 100
+		const silent, slow = 1000, 1000
 		var f failures
 		cfg := limits
 		cfg.OnFailure = f.add
