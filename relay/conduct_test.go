@@ -102,12 +102,11 @@ func TestSilentPeersLoseTheirSlots(t *testing.T) {
 	simulation(t)
 	for name, payload := range map[string]string{"small": "x", "called off": strings.Repeat("x", 2000)} {
 		t.Run(name, func(t *testing.T) {
-			p2ptest.Bubble(t, func(t *testing.T) {
-				require.LessOrEqual(t, silentShare(t, payload, false), 0.3) // one link is borne
-			})
-			p2ptest.Bubble(t, func(t *testing.T) {
-				require.Greater(t, silentShare(t, payload, true), 0.35, "without judging them")
-			})
+			var judged, unjudged float64
+			p2ptest.Bubble(t, func(t *testing.T) { judged = silentShare(t, payload, false) })
+			p2ptest.Bubble(t, func(t *testing.T) { unjudged = silentShare(t, payload, true) })
+			require.Less(t, judged, 0.4) // one link is borne, and newcomers aren't judged yet
+			require.Less(t, judged, 0.8*unjudged)
 		})
 	}
 }
