@@ -187,7 +187,9 @@ func (b *peerBook) left(topic string) {
 	defer b.mu.Unlock()
 	if m, ok := b.meshes[topic]; ok {
 		for p := range m.links {
-			delete(b.peers[p].links, topic)
+			if ps, ok := b.peers[p]; ok {
+				delete(ps.links, topic)
+			}
 		}
 		delete(b.meshes, topic)
 	}

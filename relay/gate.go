@@ -2,6 +2,7 @@ package relay
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -27,7 +28,7 @@ func (r *Relay) gate(ctx context.Context, from peer.ID, msg *pubsub.Message) pub
 	}
 	m, err := message.Decode(msg.Data)
 	if err != nil { // the inspector was there before
-		return pubsub.ValidationReject
+		return pubsub.ValidationIgnore
 	}
 	in := &message.Received{PubsubTopic: st.topic, Message: m, From: string(from), At: r.cfg.Now()}
 	verdict := message.Ignore
@@ -199,9 +200,9 @@ func (f *inflight) wait(timeout time.Duration) error {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	err := error(nil)
+	var errs []error
 	for st, n := range f.running {
-		err = fmt.Errorf("relay: %d validator calls on shard %s ignore their context and still run", n, st.shard)
+		errs = append(errs, fmt.Errorf("relay: %d validator calls on shard %s ignore their context and still run", n, st.shard))
 	}
-	return err
+	return errors.Join(errs...)
 }

@@ -176,7 +176,17 @@ func (b *peerBook) stream(p peer.ID, open bool) map[string]int {
 		return nil
 	}
 	ps.streamed = false
-	return b.unlink(p, ps)
+	left := b.unlink(p, ps)
+	b.drop(p, ps)
+	return left
+}
+
+// drop forgets a peer that is gone, if nothing is held against it. mu is held.
+func (b *peerBook) drop(p peer.ID, ps *peerState) {
+	now := b.now()
+	if !ps.online && ps.faults.count(now) < 1 && now.After(ps.cutUntil) && now.After(ps.silentUntil) {
+		delete(b.peers, p)
+	}
 }
 
 func (b *peerBook) unlink(p peer.ID, ps *peerState) map[string]int {
@@ -204,9 +214,7 @@ func (b *peerBook) disconnected(p peer.ID) map[string]int {
 	ps.topics = nil
 	ps.online, ps.streamed = false, false
 	ps.goneAt = b.now()
-	if ps.faults.count(ps.goneAt) < 1 && ps.goneAt.After(ps.cutUntil) && ps.goneAt.After(ps.silentUntil) {
-		delete(b.peers, p)
-	}
+	b.drop(p, ps)
 	return left
 }
 
