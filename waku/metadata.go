@@ -23,23 +23,12 @@ func (n *Node) own() metadata.Info {
 }
 
 // serveMetadata answers from the first moment: go-waku hangs up on whoever doesn't.
-// It is not metadata.Serve, because what a peer asks with says who it is, and who
-// hangs up first may leave nothing else behind.
+// What a peer asks with says who it is, and who hangs up first may leave nothing
+// else behind.
 func (n *Node) serveMetadata() {
-	server := reqresp.Serve(n.host, metadata.ID, reqresp.Config{
-		Service:     "waku.metadata",
-		MaxRequest:  metadata.MaxRead,
-		MaxResponse: metadata.MaxWritten,
-		Concurrency: 512, // everybody asks once, many at the same moment
-		PerPeer:     4,
-	}, func(_ context.Context, from peer.ID, request []byte) ([]byte, error) {
-		theirs, err := metadata.Decode(request)
-		if err != nil {
-			return nil, err
-		}
+	server := metadata.Serve(n.host, metadata.Config{Own: n.own, OnAsked: func(from peer.ID, theirs metadata.Info) {
 		n.peers.heard(from, n.cluster(theirs))
-		return n.own().Encode(), nil
-	})
+	}})
 	n.onClose(server.Close)
 	n.asker = metadata.NewClient(n.host, metadata.Config{Own: n.own})
 }

@@ -15,6 +15,9 @@ type Config struct {
 	// Own returns what this node says of itself; required. It is called for
 	// every exchange, from several goroutines.
 	Own func() Info
+	// OnAsked, if set, is told what a peer says of itself when it asks, before
+	// it is answered.
+	OnAsked func(from peer.ID, theirs Info)
 	// OnFailure, if set, is told of every inbound exchange that failed; see
 	// reqresp.Config. An undecodable request is ErrMalformed or a *ClusterError.
 	OnFailure func(from peer.ID, err error)

@@ -55,6 +55,18 @@ func TestAsk(t *testing.T) {
 	})
 }
 
+func TestOnAsked(t *testing.T) {
+	pair(t, func(t *testing.T, client, server host.Host) {
+		heard := map[peer.ID]metadata.Info{}
+		cfg := own(info(16))
+		cfg.OnAsked = func(from peer.ID, theirs metadata.Info) { heard[from] = theirs }
+		defer metadata.Serve(server, cfg).Close()
+		_, err := metadata.NewClient(client, own(info(17, 5))).Ask(t.Context(), server.ID())
+		require.NoError(t, err)
+		require.Equal(t, map[peer.ID]metadata.Info{client.ID(): info(17, 5)}, heard)
+	})
+}
+
 func TestAnswerFollowsTheNode(t *testing.T) {
 	pair(t, func(t *testing.T, client, server host.Host) {
 		now := info(16)

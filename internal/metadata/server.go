@@ -17,9 +17,13 @@ type Server struct {
 // Serve answers on h from now on.
 func Serve(h host.Host, cfg Config) *Server {
 	return &Server{exchanges: reqresp.Serve(h, ID, cfg.exchange(),
-		func(_ context.Context, _ peer.ID, request []byte) ([]byte, error) {
-			if _, err := Decode(request); err != nil {
+		func(_ context.Context, from peer.ID, request []byte) ([]byte, error) {
+			theirs, err := Decode(request)
+			if err != nil {
 				return nil, err
+			}
+			if cfg.OnAsked != nil {
+				cfg.OnAsked(from, theirs)
 			}
 			return cfg.Own().Encode(), nil
 		})}
