@@ -319,7 +319,7 @@ func (b *peerBook) spare(topic string, now time.Time) bool {
 func (b *peerBook) lenient() bool { return b.relay.lenient || b.relay.profile.KeepSilent }
 
 // probe decides, before a message is called off, that it shan't be.
-func (b *peerBook) probe(topic, id string) bool {
+func (b *peerBook) probe(topic string, data []byte) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	m, ok := b.meshes[topic]
@@ -329,16 +329,8 @@ func (b *peerBook) probe(topic, id string) bool {
 	if m.arrivals++; m.arrivals%probeEvery != 0 {
 		return false
 	}
-	m.probes.add(messageKey(id))
+	m.probes.add(messageKey(dataID(data)))
 	return true
-}
-
-// suspicious is a quick look whether probe is worth a message's id.
-func (b *peerBook) suspicious(topic string) bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	m, ok := b.meshes[topic]
-	return ok && m.suspects
 }
 
 // duplicate credits a later copy.

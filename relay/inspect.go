@@ -85,7 +85,7 @@ func (r *Relay) admits(from peer.ID, st *shardState, pm *pb.Message) bool {
 		return false
 	case verdict != message.Accept:
 		r.refuse(pm, reason)
-		r.peers.turnDown(messageKey(messageID(pm)))
+		r.peers.turnDown(messageKey(dataID(pm.Data)))
 		return false
 	}
 	// What may change soon is the last to ask: the message may come again.
@@ -98,7 +98,7 @@ func (r *Relay) admits(from peer.ID, st *shardState, pm *pb.Message) bool {
 		r.refuse(pm, "unproven peer")
 		return false
 	}
-	if len(pm.Data) >= r.profile.IDontWantSize && r.peers.suspicious(st.topic) && r.peers.probe(st.topic, messageID(pm)) {
+	if len(pm.Data) >= r.profile.IDontWantSize && r.peers.probe(st.topic, pm.Data) {
 		r.probing.Store(true)
 	}
 	return true

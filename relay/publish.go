@@ -8,7 +8,6 @@ import (
 	"time"
 
 	pubsub "github.com/libp2p/go-libp2p-pubsub"
-	pb "github.com/libp2p/go-libp2p-pubsub/pb"
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/status-im/shoal/message"
@@ -83,7 +82,8 @@ func (r *Relay) Publish(ctx context.Context, s sharding.Shard, m *message.Messag
 	if v := r.runScreen(st, in); v != message.Accept {
 		return Receipt{}, &RefusedError{Shard: s, Verdict: v, Stage: "screen"}
 	}
-	release, first := r.own.claim(st.topic, data)
+	id := dataID(data)
+	release, first := r.own.claim(id)
 	if !first {
 		return Receipt{Hash: own.Hash(st.topic), Duplicate: true}, nil
 	}
@@ -94,6 +94,8 @@ func (r *Relay) Publish(ctx context.Context, s sharding.Shard, m *message.Messag
 	case v != message.Accept:
 		return Receipt{}, &RefusedError{Shard: s, Verdict: v, Stage: "validator"}
 	}
+	// The tracer isn't told of messages published here.
+	r.peers.arriving(st.topic, messageKey(id), r.sum(data))
 	return r.hand(ctx, st, data, in)
 }
 
@@ -104,8 +106,7 @@ type ownIDs struct {
 }
 
 // claim returns false while somebody else is publishing the same.
-func (o *ownIDs) claim(topic string, data []byte) (release func(), first bool) {
-	id := topic + string(data)
+func (o *ownIDs) claim(id string) (release func(), first bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if _, taken := o.m[id]; taken {
@@ -126,7 +127,6 @@ func (r *Relay) hand(ctx context.Context, st *shardState, data []byte, in *messa
 	st.mu.Lock()
 	handle := st.handle
 	st.mu.Unlock()
-	r.peers.arriving(st.topic, messageKey(messageID(&pb.Message{Data: data})), r.sum(data)) // not traced for own ones
 	own := &ownMessage{in: in}
 	b := &batch{relay: r, done: make(chan struct{})}
 	if err := r.enqueue(ctx, handle, data, own, b); err != nil {

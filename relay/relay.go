@@ -231,8 +231,11 @@ func (r *Relay) features(f pubsub.GossipSubFeature, id protocol.ID) bool {
 // sum tells bytes from each other, quickly and only within this Relay.
 func (r *Relay) sum(data []byte) uint64 { return maphash.Bytes(r.seed, data) }
 
-func messageID(m *pb.Message) string {
-	sum := sha256.Sum256(m.GetData())
+func messageID(m *pb.Message) string { return dataID(m.GetData()) }
+
+// dataID is the message id of all three implementations, 11/WAKU2-RELAY.
+func dataID(data []byte) string {
+	sum := sha256.Sum256(data)
 	return string(sum[:])
 }
 

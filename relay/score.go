@@ -59,15 +59,14 @@ func (r *Relay) scoreParams() *pubsub.PeerScoreParams {
 
 func topicScoreParams() *pubsub.TopicScoreParams {
 	return &pubsub.TopicScoreParams{
-		TopicWeight:                    1,
-		TimeInMeshWeight:               0.01,
-		TimeInMeshQuantum:              time.Second,
-		TimeInMeshCap:                  10,
-		FirstMessageDeliveriesWeight:   1,
-		FirstMessageDeliveriesDecay:    0.5,
-		FirstMessageDeliveriesCap:      10,
-		InvalidMessageDeliveriesWeight: invalidWeight,
-		InvalidMessageDeliveriesDecay:  0.5,
+		SkipAtomicValidation:         true, // what isn't set is off
+		TopicWeight:                  1,
+		TimeInMeshWeight:             0.01,
+		TimeInMeshQuantum:            time.Second,
+		TimeInMeshCap:                10,
+		FirstMessageDeliveriesWeight: 1,
+		FirstMessageDeliveriesDecay:  0.5,
+		FirstMessageDeliveriesCap:    10,
 	}
 }
 
