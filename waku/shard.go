@@ -179,12 +179,24 @@ type terms struct {
 func (t terms) String() string {
 	var names []string
 	for _, k := range t.keys {
-		names = append(names, k.Key.Hex())
+		names = append(names, keyWords(dosguard.KeyPeriod{Key: k.Key, From: k.From, Until: k.Until}))
 	}
 	if t.signer != nil && len(names) == 0 {
 		names = append(names, t.signer.PublicKey().Hex())
 	}
 	return protectionWords(t.protected, names)
+}
+
+// keyWords names a key and its time, if that is bounded.
+func keyWords(k dosguard.KeyPeriod) string {
+	words := k.Key.Hex()
+	if !k.From.IsZero() {
+		words += " from " + k.From.Format(time.RFC3339)
+	}
+	if !k.Until.IsZero() {
+		words += " until " + k.Until.Format(time.RFC3339)
+	}
+	return words
 }
 
 func protectionWords(protected bool, keys []string) string {
@@ -201,7 +213,7 @@ func protectionWords(protected bool, keys []string) string {
 func (s *shard) have() string {
 	var names []string
 	for _, k := range s.keys.All() {
-		names = append(names, k.Key.Hex())
+		names = append(names, keyWords(k))
 	}
 	where := "by an earlier Join"
 	if s.configured {
@@ -225,7 +237,7 @@ func (s *shard) agree(t terms) error {
 		return conflict
 	case s.protected.Load() && live && len(known) > 0:
 		for _, k := range t.keys {
-			if !hasKey(known, k.Key) {
+			if !agrees(known, k) {
 				return conflict
 			}
 		}
@@ -255,6 +267,10 @@ func (s *shard) protect(keys []CommunityKey) error {
 					s.keys.Remove(k.Key)
 				}
 			}
+			for _, k := range old {
+				_ = s.keys.Add(k.Key, k.From, k.Until) // as it was
+			}
+			s.setAlarm()
 			return err
 		}
 	}
@@ -268,6 +284,15 @@ func (s *shard) protect(keys []CommunityKey) error {
 		}
 	}
 	return nil
+}
+
+// agrees tells whether a key is known, with the same bounds if any are asked for.
+func agrees(known []dosguard.KeyPeriod, asked CommunityKey) bool {
+	return slices.ContainsFunc(known, func(k dosguard.KeyPeriod) bool {
+		return k.Key.Equal(asked.Key) &&
+			(asked.From.IsZero() || asked.From.Equal(k.From)) &&
+			(asked.Until.IsZero() || asked.Until.Equal(k.Until))
+	})
 }
 
 func hasKey(known []dosguard.KeyPeriod, key *dosguard.PublicKey) bool {

@@ -126,3 +126,18 @@ func TestRemovedKeyWhileAPluginThinks(t *testing.T) {
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 	})
 }
+
+// A second Join may not quietly ask for other times of a known key.
+func TestJoinWithOtherBounds(t *testing.T) {
+	p2ptest.Bubble(t, func(t *testing.T) {
+		key := newKey(t).PublicKey()
+		n := start(t, waku.WithHost(p2ptest.Hosts(t, 1)[0]))
+		join(t, n, waku.Community{Shard: town, PublicKey: key})
+		until := time.Now().Add(time.Hour)
+		_, err := n.Join(within(t), waku.Community{Shard: town, Keys: []waku.CommunityKey{{Key: key, Until: until}}})
+		var conflict *waku.ConflictError
+		require.ErrorAs(t, err, &conflict)
+		require.Contains(t, conflict.Asked, until.Format(time.RFC3339))
+		join(t, n, waku.Community{Shard: town, Keys: []waku.CommunityKey{{Key: key}}})
+	})
+}
