@@ -3,6 +3,7 @@ package waku
 import (
 	"context"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -143,9 +144,18 @@ func (n *Node) pingOrDrop(ctx context.Context, p peer.ID) bool {
 		if ctx.Err() != nil {
 			return true // the node is closing: nobody's fault
 		}
+		if !n.linked(p) {
+			return false // it left meanwhile, which isn't silence
+		}
 	}
 	n.drop(p, "no answer to pings")
 	return false
+}
+
+// linked tells whether a connection to p still works, be it that the host has
+// yet to hear of its end.
+func (n *Node) linked(p peer.ID) bool {
+	return slices.ContainsFunc(n.host.Network().ConnsToPeer(p), func(c network.Conn) bool { return !c.IsClosed() })
 }
 
 func (n *Node) ping(ctx context.Context, p peer.ID) (time.Duration, bool) {
