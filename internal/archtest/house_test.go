@@ -38,7 +38,8 @@ var house = map[string][]string{
 	"lightpush":      exchange,
 	"store":          exchange,
 	"store/sqlite":   {"message", "sharding", "store"},
-	"store/postgres": {"message", "sharding", "store"},
+	"store/postgres": {"message", "sharding", "store", "internal/spool"},
+	"internal/spool": nil,
 	"peerexchange":   append([]string{"internal/enr"}, exchange...),
 	"rendezvous":     append([]string{"internal/enr"}, exchange...),
 
@@ -52,13 +53,15 @@ var house = map[string][]string{
 		"filter", "lightpush", "store", "store/sqlite", "store/postgres", "peerexchange", "rendezvous",
 	},
 
+	"store/storetest":    {"message", "sharding", "store"},
+	"internal/pgtest":    nil,
 	"internal/p2ptest":   nil,
 	"internal/archtest":  nil,
 	"internal/scorecard": nil,
 }
 
 // aids are packages that only tests import, whoever's tests.
-var aids = []string{"internal/p2ptest"}
+var aids = []string{"internal/p2ptest", "internal/pgtest", "store/storetest"}
 
 // joiners are packages whose tests may import anything: they are there to join
 // what is apart.
