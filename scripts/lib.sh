@@ -30,6 +30,33 @@ race_flag() {
 	fi
 }
 
+# The Store's tests start PostgreSQL servers of their own. Where its programs are
+# missing they are installed, if that takes no question, and no service with them.
+need_postgres() {
+	local as=() apt
+	! have_postgres || return 0
+	[ "$(id -u)" = 0 ] || as=(sudo -n)
+	if command -v apt-get >/dev/null && "${as[@]}" true 2>/dev/null; then
+		say "== PostgreSQL isn't installed: installing Debian's"
+		apt=("${as[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq)
+		"${apt[@]}" update &&
+			"${apt[@]}" install --no-install-recommends postgresql-common >/dev/null &&
+			"${as[@]}" sed -ri 's/^#?(create_main_cluster) .*/\1 = false/' /etc/postgresql-common/createcluster.conf &&
+			"${apt[@]}" install --no-install-recommends postgresql >/dev/null || true
+	fi
+	have_postgres ||
+		die "PostgreSQL's programs (initdb, postgres) aren't installed, and the tests that need them are never skipped.
+Install them: apt-get install postgresql (Debian, Ubuntu), brew install postgresql@17 (macOS)."
+}
+# Where internal/pgtest looks.
+have_postgres() {
+	local place
+	for place in /usr/lib/postgresql/*/bin /usr/pgsql-*/bin /usr/local/pgsql/bin {/opt/homebrew,/usr/local}/opt/postgresql@*/bin; do
+		[ ! -x "$place/initdb" ] || return 0
+	done
+	command -v initdb >/dev/null
+}
+
 # Tools come from a module of their own, at the versions its go.mod names.
 tool() { go tool -modfile=tools/go.mod "$@"; }
 
