@@ -154,67 +154,184 @@ func TestLengthBombs(t *testing.T) {
 	})
 }
 
-// What a stream is accounted for is its service's, and is given back.
+// manager is the default resource manager with a limit on the tests' service.
+func manager(t *testing.T, limit rcmgr.ResourceLimits) network.ResourceManager {
+	m, err := rcmgr.NewResourceManager(rcmgr.NewFixedLimiter(rcmgr.PartialLimitConfig{
+		Service: map[string]rcmgr.ResourceLimits{"test": limit},
+	}.Build(rcmgr.DefaultLimits.AutoScale())), rcmgr.WithMetricsDisabled())
+	require.NoError(t, err)
+	return m
+}
+
+func stat(t *testing.T, m network.ResourceManager) (s network.ScopeStat) {
+	require.NoError(t, m.ViewService("test", func(scope network.ServiceScope) error {
+		s = scope.Stat()
+		return nil
+	}))
+	return s
+}
+
+// What a stream is accounted for is its service's, is what was announced, and
+// is given back.
 func TestResourceManager(t *testing.T) {
 	p2ptest.Bubble(t, func(t *testing.T) {
-		manager := func(limit rcmgr.ResourceLimits) network.ResourceManager {
-			m, err := rcmgr.NewResourceManager(rcmgr.NewFixedLimiter(rcmgr.PartialLimitConfig{
-				Service: map[string]rcmgr.ResourceLimits{"test": limit},
-			}.Build(rcmgr.DefaultLimits.AutoScale())), rcmgr.WithMetricsDisabled())
-			require.NoError(t, err)
-			return m
-		}
-		roomy := manager(rcmgr.ResourceLimits{})
+		roomy := manager(t, rcmgr.ResourceLimits{})
 		n := p2ptest.New(t, p2ptest.Config{})
 		client := n.Host(p2ptest.HostConfig{Resources: roomy})
 		var f failures
 		cfg := limits
 		cfg.OnFailure = f.add
+		gate := make(chan struct{})
 		serve := func(m network.ResourceManager) host.Host {
 			h := n.Host(p2ptest.HostConfig{Resources: m})
-			s := reqresp.Serve(h, id, cfg, reverse)
+			s := reqresp.Serve(h, id, cfg, func(_ context.Context, _ peer.ID, b []byte) ([]byte, error) {
+				if len(b) == 3 {
+					<-gate
+				}
+				return make([]byte, 2000), nil
+			})
 			t.Cleanup(func() { s.Close() })
 			p2ptest.Connect(t, client, h)
 			return h
 		}
-		stat := func(m network.ResourceManager) (s network.ScopeStat) {
-			require.NoError(t, m.ViewService("test", func(scope network.ServiceScope) error {
-				s = scope.Stat()
-				return nil
-			}))
-			return s
-		}
 
-		good := serve(manager(rcmgr.ResourceLimits{}))
-		silent := open(t, client, good, 1)
-		synctest.Wait()
-		m := good.Network().(interface {
-			ResourceManager() network.ResourceManager
-		}).ResourceManager()
-		require.Equal(t, 1, stat(m).NumStreamsInbound)
-		require.Equal(t, int64(limits.MaxRequest+limits.MaxResponse), stat(m).Memory)
-		p2ptest.AwaitEnd(silent...)
+		m := manager(t, rcmgr.ResourceLimits{})
+		good := serve(m)
+		st := open(t, client, good, 1)[0]
+		memory := func(want int64) {
+			synctest.Wait()
+			require.Equal(t, 1, stat(t, m).NumStreamsInbound)
+			require.Equal(t, want, stat(t, m).Memory)
+		}
+		memory(0)
+		st.Write([]byte{3})
+		memory(3)
+		st.Write([]byte{1, 2, 3})
+		memory(3)
+		p2ptest.AwaitEnd(open(t, client, good, 1)...) // a silent one, until it is cut off
+		close(gate)
+		p2ptest.AwaitEnd(st)
 		_, err := reqresp.Do(t.Context(), client, good.ID(), id, limits, []byte("x"))
 		require.NoError(t, err)
 		synctest.Wait()
-		require.Zero(t, stat(m).Memory)
-		require.Zero(t, stat(m).NumStreamsInbound)
-		require.Zero(t, stat(roomy).Memory)
-		require.Zero(t, stat(roomy).NumStreamsOutbound)
+		for _, m := range []network.ResourceManager{m, roomy} {
+			require.Zero(t, stat(t, m).Memory)
+			require.Zero(t, stat(t, m).NumStreamsInbound+stat(t, m).NumStreamsOutbound)
+		}
 
 		for _, limit := range []rcmgr.ResourceLimits{
 			{Streams: rcmgr.BlockAllLimit, StreamsInbound: rcmgr.BlockAllLimit, StreamsOutbound: rcmgr.BlockAllLimit},
-			{Memory: 1000},
+			{Memory: 1000}, // less than the answer
+			{Memory: rcmgr.BlockAllLimit64},
 		} {
-			tight := serve(manager(limit))
+			tight := serve(manager(t, limit))
 			_, err = reqresp.Do(t.Context(), client, tight.ID(), id, limits, []byte("x"))
 			require.Error(t, err)
 			require.ErrorIs(t, f.last(t), network.ErrResourceLimitExceeded)
 
-			poor := n.Host(p2ptest.HostConfig{Resources: manager(limit)})
+			poor := n.Host(p2ptest.HostConfig{Resources: manager(t, limit)})
 			p2ptest.Connect(t, poor, good)
 			_, err = reqresp.Do(t.Context(), poor, good.ID(), id, limits, []byte("x"))
 			require.ErrorIs(t, err, network.ErrResourceLimitExceeded)
 		}
+	})
+}
+
+// A message of 16 MiB is what libp2p's limits leave room for.
+func TestLargeResponses(t *testing.T) {
+	for name, machine := range map[string]rcmgr.ConcreteLimitConfig{
+		"this machine":  rcmgr.DefaultLimits.AutoScale(),
+		"a small one":   rcmgr.DefaultLimits.Scale(64<<20, 512),
+		"a large one":   rcmgr.DefaultLimits.Scale(8<<30, 4096),
+		"without limit": rcmgr.InfiniteLimits,
+	} {
+		t.Run(name, func(t *testing.T) {
+			p2ptest.Bubble(t, func(t *testing.T) {
+				n := p2ptest.New(t, p2ptest.Config{})
+				hosts := make([]host.Host, 2)
+				for i := range hosts {
+					m, err := rcmgr.NewResourceManager(rcmgr.NewFixedLimiter(machine), rcmgr.WithMetricsDisabled())
+					require.NoError(t, err)
+					hosts[i] = n.Host(p2ptest.HostConfig{Resources: m})
+				}
+				cfg := limits
+				cfg.MaxResponse = 16 << 20
+				s := reqresp.Serve(hosts[1], id, cfg, func(context.Context, peer.ID, []byte) ([]byte, error) {
+					return make([]byte, cfg.MaxResponse), nil
+				})
+				defer s.Close()
+				p2ptest.Connect(t, hosts[0], hosts[1])
+				for range 3 {
+					b, err := reqresp.Do(t.Context(), hosts[0], hosts[1].ID(), id, cfg, nil)
+					require.NoError(t, err)
+					require.Len(t, b, cfg.MaxResponse)
+				}
+			})
+		})
+	}
+}
+
+// Where the handler has no say, Refuse does.
+func TestRefuse(t *testing.T) {
+	p2ptest.Bubble(t, func(t *testing.T) {
+		n := p2ptest.New(t, p2ptest.Config{})
+		client := n.Host(p2ptest.HostConfig{})
+		var f failures
+		cfg := limits
+		cfg.OnFailure = f.add
+		cfg.Refuse = func(request []byte, err error) []byte {
+			switch {
+			case string(request) == "panic":
+				panic("no words")
+			case errors.Is(err, network.ErrResourceLimitExceeded):
+				return []byte("no room")
+			}
+			return []byte("too long")
+		}
+		serve := func(memory int64) peer.ID {
+			h := n.Host(p2ptest.HostConfig{Resources: manager(t, rcmgr.ResourceLimits{Memory: rcmgr.LimitVal64(memory)})})
+			s := reqresp.Serve(h, id, cfg, func(_ context.Context, _ peer.ID, b []byte) ([]byte, error) {
+				return make([]byte, 2000), nil
+			})
+			t.Cleanup(func() { s.Close() })
+			p2ptest.Connect(t, client, h)
+			return h.ID()
+		}
+		roomy, tight := serve(1<<20), serve(100)
+		do := func(p peer.ID, request []byte) (string, error) {
+			start := time.Now()
+			got, err := reqresp.Do(t.Context(), client, p, id, limits, request)
+			require.Zero(t, time.Since(start))
+			return string(got), err
+		}
+		var tooLarge *wire.FrameTooLargeError
+		for _, size := range []int{limits.MaxRequest + 1, 300 << 10, 4 << 20} {
+			got, err := do(roomy, make([]byte, size))
+			require.NoError(t, err)
+			require.Equal(t, "too long", got)
+			require.ErrorAs(t, f.last(t), &tooLarge)
+		}
+		_, err := do(roomy, make([]byte, 4<<20+1))
+		require.Error(t, err, "not worth waiting for")
+		require.ErrorAs(t, f.last(t), &tooLarge)
+
+		for _, size := range []int{1, 101, 1000} { // neither answer nor request
+			got, err := do(tight, make([]byte, size))
+			require.NoError(t, err)
+			require.Equal(t, "no room", got)
+			require.ErrorIs(t, f.last(t), network.ErrResourceLimitExceeded)
+		}
+		_, err = do(tight, []byte("panic"))
+		require.Error(t, err)
+
+		// Who announces much and then stays silent is cut off as ever.
+		p, err := p2ptest.OpenStream(t.Context(), client, roomy, id)
+		require.NoError(t, err)
+		start := time.Now()
+		p.Write([]byte{0xff, 0xff, 0x03})
+		p2ptest.AwaitEnd(p)
+		time.Sleep(11 * time.Second)
+		require.ErrorAs(t, f.last(t), &tooLarge)
+		require.LessOrEqual(t, time.Since(start), 11*time.Second)
 	})
 }

@@ -14,7 +14,8 @@ import (
 // is no connection, unless ctx says otherwise (network.WithNoDial).
 //
 // The error is an *Error around ErrUnsupported, a *TimeoutError, an error of
-// package wire, or the stream's own; or, when ctx ended first, its cause.
+// package wire, of the resource manager, or the stream's own; or, when ctx ended
+// first, its cause.
 //
 // A response that arrives early, before the request was read or even fully
 // sent, is taken: js-waku answers metadata requests that way.
@@ -35,19 +36,22 @@ func Do(ctx context.Context, h host.Host, p peer.ID, id protocol.ID, cfg Config,
 	if err != nil {
 		return nil, fail("open", err)
 	}
-	release, err := account(s, cfg.Service, len(request)+cfg.MaxResponse)
+	mem, err := open(s, cfg.Service)
+	if err == nil {
+		err = mem.reserve(len(request))
+	}
 	if err != nil {
 		s.Reset()
 		return nil, fail("open", err)
 	}
-	defer release()
 
 	w := start(ctx, cancel, s, cfg.FirstByte)
 	writeErr := wire.WriteFrame(s, request)
 	if writeErr == nil {
 		writeErr = s.CloseWrite()
 	}
-	response, err := wire.ReadFrame(w, cfg.MaxResponse)
+	mem.release(len(request))
+	response, err := mem.read(w, cfg.MaxResponse)
 	if err != nil {
 		op := "read"
 		if writeErr != nil && mapError(err) != ErrUnsupported {

@@ -3,10 +3,17 @@
 //
 // Both sides keep the same manners. Frames are capped before they are read,
 // the first byte and the whole exchange have a time limit, the stream names its
-// service and reserves its memory with the resource manager, the write side is
-// closed as soon as everything is written, the stream is closed on success and
-// reset on every failure. Time limits work by resetting the stream and so hold
-// on any transport, whether or not it knows deadlines.
+// service, the write side is closed as soon as everything is written, the stream
+// is closed on success and reset on every failure. Time limits work by resetting
+// the stream and so hold on any transport, whether or not it knows deadlines.
+//
+// # Memory
+//
+// Each message is accounted for with the resource manager by its length: what is
+// read when its length has been announced and before its bytes are, what is
+// written before it is written. By libp2p's default limits a stream may hold
+// 16 MiB, and so may all streams of one protocol with one peer together: a
+// message of just that size can be read while there is no other.
 package reqresp
 
 import (
@@ -20,6 +27,8 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
 	"github.com/multiformats/go-multistream"
+
+	"github.com/status-im/shoal/internal/wire"
 )
 
 // Config describes the exchange of one protocol; client and server may share
@@ -45,8 +54,17 @@ type Config struct {
 	PerPeer int
 	// OnFailure, if set, is told of every inbound exchange that failed, and why:
 	// a refusal (ErrBusy), a *TimeoutError, an error of package wire, of the
-	// handler, or a *PanicError. It runs on the exchange's goroutine.
+	// resource manager, of the handler, or a *PanicError. It runs on the
+	// exchange's goroutine.
 	OnFailure func(from peer.ID, err error)
+	// Refuse, if set, words a server's answer where the handler has no say: to a
+	// request longer than MaxRequest (*wire.FrameTooLargeError), unless it is so
+	// long that it isn't worth waiting for its end (4 MiB); and when the resource
+	// manager has no room for the request, which is nil then, or for the handler's
+	// response (network.ErrResourceLimitExceeded). Nil, and a nil answer: the
+	// stream is reset. It must be quick and is answered with little. OnFailure is
+	// told of the error in any case.
+	Refuse func(request []byte, err error) []byte
 }
 
 func (c Config) withDefaults() Config {
@@ -164,19 +182,39 @@ func (w *watch) end(err error) error {
 	return nil
 }
 
-// account names the stream's service and reserves memory for its messages. It
-// returns what gives the memory back.
-func account(s network.Stream, service string, memory int) (release func(), err error) {
-	scope := s.Scope()
-	if service != "" {
-		if err := scope.SetService(service); err != nil {
-			return nil, err
-		}
+// account is what a stream holds, with the resource manager.
+type account struct{ scope network.StreamScope }
+
+// open names the stream's service.
+func open(s network.Stream, service string) (account, error) {
+	a := account{s.Scope()}
+	if service == "" {
+		return a, nil
 	}
-	if err := scope.ReserveMemory(memory, network.ReservationPriorityAlways); err != nil {
+	return a, a.scope.SetService(service)
+}
+
+// reserve accounts for so many bytes, until release or the end of the stream.
+func (a account) reserve(n int) error {
+	return a.scope.ReserveMemory(n, network.ReservationPriorityAlways)
+}
+
+func (a account) release(n int) { a.scope.ReleaseMemory(n) }
+
+// read reads a frame for which there is room.
+func (a account) read(r io.Reader, limit int) ([]byte, error) {
+	size, err := wire.ReadLength(r, limit)
+	if err != nil {
 		return nil, err
 	}
-	return func() { scope.ReleaseMemory(memory) }, nil
+	if err := a.reserve(size); err != nil {
+		return nil, err
+	}
+	b, err := wire.ReadBody(r, size)
+	if err != nil {
+		a.release(size)
+	}
+	return b, err
 }
 
 func mapError(err error) error {

@@ -2,6 +2,8 @@ package reqresp
 
 import (
 	"context"
+	"errors"
+	"io"
 	"net"
 	"runtime/debug"
 	"sync"
@@ -110,25 +112,32 @@ func (s *Server) failed(from peer.ID, err error) {
 }
 
 func (s *Server) exchange(stream network.Stream, from peer.ID) error {
-	release, err := account(stream, s.cfg.Service, s.cfg.MaxRequest+s.cfg.MaxResponse)
+	mem, err := open(stream, s.cfg.Service)
 	if err != nil {
 		stream.Reset()
 		return err
 	}
-	defer release()
 	ctx, stop := context.WithTimeoutCause(s.ctx, s.cfg.Total, &TimeoutError{After: s.cfg.Total})
 	defer stop()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 
 	w := start(ctx, cancel, stream, s.cfg.FirstByte)
-	return w.end(s.answer(ctx, w, from))
+	err = s.answer(ctx, w, mem, from)
+	if r, ok := err.(refused); ok {
+		w.end(nil) // there was an answer, which a reset might overtake
+		return r.error
+	}
+	return w.end(err)
 }
 
-func (s *Server) answer(ctx context.Context, w *watch, from peer.ID) error {
-	request, err := wire.ReadFrame(w, s.cfg.MaxRequest)
+// refused is the error of an exchange that got its answer from Refuse.
+type refused struct{ error }
+
+func (s *Server) answer(ctx context.Context, w *watch, mem account, from peer.ID) error {
+	request, err := mem.read(w, s.cfg.MaxRequest)
 	if err != nil {
-		return mapError(err)
+		return s.refuse(w, nil, mapError(err))
 	}
 	response, err := s.call(ctx, from, request)
 	if err != nil {
@@ -137,7 +146,50 @@ func (s *Server) answer(ctx context.Context, w *watch, from peer.ID) error {
 	if len(response) > s.cfg.MaxResponse {
 		return ErrResponseTooLarge
 	}
+	if err := mem.reserve(len(response)); err != nil {
+		return s.refuse(w, request, err)
+	}
 	return wire.WriteFrame(w.s, response) // Close follows and ends our side
+}
+
+// maxUnread is how much of a request nobody wants is waited for.
+const maxUnread = 4 << 20
+
+// refuse says why there is no answer, if there are words for it. A client may not
+// listen before it has sent all of its request, which is therefore waited for.
+func (s *Server) refuse(w *watch, request []byte, why error) error {
+	var (
+		tooLarge *wire.FrameTooLargeError
+		unread   int64
+	)
+	switch {
+	case s.cfg.Refuse == nil:
+		return why
+	case errors.As(why, &tooLarge) && tooLarge.Size <= maxUnread:
+		unread = int64(tooLarge.Size)
+	case !errors.Is(why, network.ErrResourceLimitExceeded):
+		return why
+	case request == nil:
+		unread = int64(s.cfg.MaxRequest)
+	}
+	answer := s.words(request, why)
+	if answer == nil || wire.WriteFrame(w.s, answer) != nil || w.s.CloseWrite() != nil {
+		return why
+	}
+	if _, err := io.Copy(io.Discard, io.LimitReader(w, unread)); err != nil {
+		return why
+	}
+	return refused{why}
+}
+
+// words contains panics of Refuse.
+func (s *Server) words(request []byte, why error) (answer []byte) {
+	defer func() {
+		if recover() != nil {
+			answer = nil
+		}
+	}()
+	return s.cfg.Refuse(request, why)
 }
 
 // call contains the handler's panics: one bad request must not end the

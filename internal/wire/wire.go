@@ -44,14 +44,24 @@ const firstChunk = 1 << 10
 // when it ends later, ErrBadVarint, a *FrameTooLargeError, or the error of r.
 // It never reads beyond the frame.
 func ReadFrame(r io.Reader, limit int) ([]byte, error) {
-	size, err := readLength(r)
+	size, err := ReadLength(r, limit)
 	if err != nil {
 		return nil, err
 	}
-	if size > uint64(max(limit, 0)) {
-		return nil, &FrameTooLargeError{Size: size, Limit: limit}
+	return ReadBody(r, size)
+}
+
+// ReadLength is the first half of ReadFrame, for those who do something between
+// the announcement and the message.
+func ReadLength(r io.Reader, limit int) (int, error) {
+	size, err := readLength(r)
+	if err != nil {
+		return 0, err
 	}
-	return readBody(r, int(size))
+	if size > uint64(max(limit, 0)) {
+		return 0, &FrameTooLargeError{Size: size, Limit: limit}
+	}
+	return int(size), nil
 }
 
 func readLength(r io.Reader) (uint64, error) {
@@ -77,7 +87,9 @@ func readLength(r io.Reader) (uint64, error) {
 	return 0, ErrBadVarint
 }
 
-func readBody(r io.Reader, size int) ([]byte, error) {
+// ReadBody is the second half: it reads size bytes, or returns
+// io.ErrUnexpectedEOF or the error of r.
+func ReadBody(r io.Reader, size int) ([]byte, error) {
 	buf := make([]byte, min(size, firstChunk))
 	for read := 0; ; {
 		n, err := io.ReadFull(r, buf[read:])
@@ -102,8 +114,24 @@ func AppendFrame(dst, msg []byte) []byte {
 	return append(dst, msg...)
 }
 
-// WriteFrame writes the frame of msg in a single Write.
+// copyLimit is the length of the longest message that is copied in order to
+// write it together with its prefix.
+const copyLimit = 64 << 10
+
+// WriteFrame writes the frame of msg in a single Write, or in two if it is longer
+// than 64 KiB.
 func WriteFrame(w io.Writer, msg []byte) error {
-	_, err := w.Write(AppendFrame(make([]byte, 0, len(msg)+binary.MaxVarintLen64), msg))
+	head := msg
+	if len(msg) > copyLimit {
+		head = msg[:copyLimit/16]
+	}
+	b := binary.AppendUvarint(make([]byte, 0, len(head)+binary.MaxVarintLen64), uint64(len(msg)))
+	if _, err := w.Write(append(b, head...)); err != nil {
+		return err
+	}
+	if len(head) == len(msg) {
+		return nil
+	}
+	_, err := w.Write(msg[len(head):])
 	return err
 }

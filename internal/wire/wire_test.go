@@ -16,7 +16,7 @@ import (
 )
 
 func TestRoundTrip(t *testing.T) {
-	for _, size := range []int{0, 1, 127, 128, 1023, 1024, 1025, 4095, 65_536, 1 << 20} {
+	for _, size := range []int{0, 1, 127, 128, 1023, 1024, 1025, 4095, 65_536, 65_537, 1 << 20} {
 		msg := bytes.Repeat([]byte{0xa5}, size)
 		var buf bytes.Buffer
 		require.NoError(t, wire.WriteFrame(&buf, msg))
@@ -34,6 +34,10 @@ func TestWriteFrameWritesOnce(t *testing.T) {
 	require.Equal(t, countingWriter{calls: 1, bytes: 302}, w)
 	broken := errors.New("broken")
 	require.ErrorIs(t, wire.WriteFrame(iotestErrWriter{broken}, nil), broken)
+
+	w = countingWriter{}
+	require.NoError(t, wire.WriteFrame(&w, make([]byte, 65_537)))
+	require.Equal(t, countingWriter{calls: 2, bytes: 65_540}, w, "long ones aren't copied")
 }
 
 type countingWriter struct{ calls, bytes int }
