@@ -251,6 +251,21 @@ func (s *Subscription) take() (*Envelope, error) {
 	case s.count == 0:
 		return nil, nil
 	}
+	return s.pop(), nil
+}
+
+// takeMore returns nil when there is no message, or a loss comes before it.
+func (s *Subscription) takeMore() *Envelope {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ended || s.lost > 0 || s.count == 0 {
+		return nil
+	}
+	return s.pop()
+}
+
+// pop takes the oldest message. mu is held.
+func (s *Subscription) pop() *Envelope {
 	env := s.queue[s.head]
 	s.queue[s.head] = nil
 	s.head = (s.head + 1) % len(s.queue)
@@ -258,7 +273,26 @@ func (s *Subscription) take() (*Envelope, error) {
 	if s.count > 0 {
 		s.signal() // for another reader of the same Subscription
 	}
-	return env, nil
+	return env
+}
+
+// Batch is Next for several messages at once: it waits for the first one and
+// returns what is there, at most limit. What is there is returned even when ctx
+// has ended already.
+func (s *Subscription) Batch(ctx context.Context, limit int) ([]*Envelope, error) {
+	first, err := s.Next(ctx)
+	if err != nil {
+		return nil, err
+	}
+	batch := []*Envelope{first}
+	for len(batch) < limit {
+		env := s.takeMore()
+		if env == nil {
+			break
+		}
+		batch = append(batch, env)
+	}
+	return batch, nil
 }
 
 // All iterates over the messages until ctx ends or the Subscription is closed.

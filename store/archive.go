@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/status-im/shoal/sharding"
@@ -106,6 +107,16 @@ const (
 	// be fetched from other stores. See [Condition].
 	Damaged
 )
+
+var stateWords = [...]string{Ready: "ready", Spooling: "spooling", Full: "full", Damaged: "damaged"}
+
+// String returns the state in a word.
+func (s State) String() string {
+	if int(s) < len(stateWords) {
+		return stateWords[s]
+	}
+	return fmt.Sprintf("state %d", uint8(s))
+}
 
 // Condition is how an archive is at a moment.
 type Condition struct {
