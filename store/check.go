@@ -29,6 +29,9 @@ func (p Policy) checkEntry(e Entry, now time.Time, newest int64) error {
 		return err
 	}
 	m := e.Message
+	if m == nil {
+		return message.ErrEmptyPayload
+	}
 	if err := m.Validate(); err != nil {
 		return err
 	}

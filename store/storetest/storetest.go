@@ -67,6 +67,32 @@ type check struct {
 var checks = []check{
 	{"RoundTrip", roundTrip},
 	{"Reopen", reopen},
+	{"PutTwice", putTwice},
+	{"PutTogether", putTogether},
+	{"PutAndFind", putAndFind},
+	{"PutBack", putBack},
+	{"Refuse", refuse},
+	{"OneHash", oneHash},
+	{"Order", order},
+	{"Pages", pages},
+	{"Limits", limits},
+	{"MaxBytes", maxBytes},
+	{"TimeBounds", timeBounds},
+	{"Filters", filters},
+	{"WrongQuestions", wrongQuestions},
+	{"AnyCursor", anyCursor},
+	{"UnknownCursor", unknownCursor},
+	{"ExpiredCursor", expiredCursor},
+	{"ForgottenCursor", forgottenCursor},
+	{"Retention", retention},
+	{"SameTime", sameTime},
+	{"Gaps", gaps},
+	{"PolicyInForce", policyInForce},
+	{"Marks", marks},
+	{"Stats", stats},
+	{"Cancelled", cancelled},
+	{"Closed", closed},
+	{"Closing", closing},
 }
 
 // patience is how long a test may take. It only ends what hangs.
@@ -87,6 +113,9 @@ func newEnv(t testing.TB, place func(t testing.TB) Place) *env {
 	t.Cleanup(cancel)
 	return &env{TB: t, ctx: ctx, newPlace: place, place: place(t), clock: newClock()}
 }
+
+// another is a test of the same kind in another place, with its own time.
+func (e *env) another() *env { return newEnv(e.TB, e.newPlace) }
 
 // open opens an archive here, to be closed at the end of the test at the latest.
 func (e *env) open(p store.Policy) store.Archive {
