@@ -314,6 +314,37 @@ func TestAll(t *testing.T) {
 	})
 }
 
+func TestBatch(t *testing.T) {
+	p2ptest.Bubble(t, func(t *testing.T) {
+		r := newRelay(t, p2ptest.Hosts(t, 1)[0], relay.Config{})
+		sub, err := r.Subscribe(shard, relay.SubscribeConfig{Buffer: 8})
+		require.NoError(t, err)
+		ended, cancel := context.WithCancel(context.Background())
+		cancel()
+		_, err = sub.Batch(ended, 5)
+		require.ErrorIs(t, err, context.Canceled)
+		for i := range 9 {
+			publish(t, r, shard, newMessage(fmt.Sprint(i)))
+		}
+		_, err = sub.Batch(ended, 5)
+		var loss *relay.LossError
+		require.ErrorAs(t, err, &loss, "a loss comes before what is left")
+		var got []string
+		for _, want := range []int{5, 3} {
+			batch, err := sub.Batch(ended, 5)
+			require.NoError(t, err)
+			require.Len(t, batch, want)
+			for _, env := range batch {
+				got = append(got, string(env.Message.Payload))
+			}
+		}
+		require.Equal(t, []string{"1", "2", "3", "4", "5", "6", "7", "8"}, got)
+		require.NoError(t, sub.Close())
+		_, err = sub.Batch(context.Background(), 5)
+		require.ErrorIs(t, err, net.ErrClosed)
+	})
+}
+
 func TestBadConfig(t *testing.T) {
 	p2ptest.Bubble(t, func(t *testing.T) {
 		h := p2ptest.Hosts(t, 1)[0]
