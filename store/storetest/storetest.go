@@ -44,9 +44,6 @@ type Place struct {
 	// several nodes on one database are. Otherwise the suite closes one before
 	// it opens the next.
 	Shared bool
-	// Slow makes the suite do less of what it does at random, for archives that
-	// take their time to open.
-	Slow bool
 }
 
 // Run puts archives to the test. Each test has its own place, which must be
@@ -88,11 +85,14 @@ var checks = []check{
 	{"SameTime", sameTime},
 	{"Gaps", gaps},
 	{"PolicyInForce", policyInForce},
+	{"UnderFire", underFire},
+	{"SlowReader", slowReader},
 	{"Marks", marks},
 	{"Stats", stats},
 	{"Cancelled", cancelled},
 	{"Closed", closed},
 	{"Closing", closing},
+	{"Random", random},
 }
 
 // patience is how long a test may take. It only ends what hangs.
