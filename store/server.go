@@ -1,0 +1,284 @@
+package store
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/status-im/shoal/internal/reqresp"
+	"github.com/status-im/shoal/internal/wire"
+	"github.com/status-im/shoal/message"
+)
+
+// Source is what a [Server] answers from: an [Archive], or part of one.
+type Source interface {
+	// Query is that of [Archive].
+	Query(ctx context.Context, q Query) (Page, error)
+}
+
+// Defaults of [ServerConfig].
+const (
+	DefaultPageBytes    = 1 << 20
+	DefaultServerRate   = 20.0 // questions a second
+	DefaultServerBurst  = 50   // questions
+	DefaultQueries      = 16   // at once
+	DefaultWaiting      = 512  // questions
+	DefaultQueryTimeout = 5 * time.Second
+)
+
+// ServerConfig configures a [Server]. The zero value has the defaults.
+type ServerConfig struct {
+	// PageBytes ends a page early, when its messages have so many bytes. A page
+	// has one message at least. 0: DefaultPageBytes.
+	PageBytes int
+	// Rate is how many questions a second a peer may ask in the long run, and
+	// Burst how many at once; more are answered with StatusTooManyRequests. 0: the
+	// defaults. A negative Rate is no limit.
+	Rate  float64
+	Burst int
+	// Queries is how many questions the archive is asked at once. 0:
+	// DefaultQueries.
+	Queries int
+	// Waiting is how many more may wait for their turn, for a second at most. 0:
+	// DefaultWaiting.
+	Waiting int
+	// QueryTimeout is how long the archive may take. A question that takes
+	// longer, or for which there is no room, is answered with
+	// StatusServiceUnavailable. 0: DefaultQueryTimeout.
+	QueryTimeout time.Duration
+	// OnFailure, if set, is told of every question that got no answer, and of
+	// every one that was answered with StatusServiceUnavailable, and why. It must
+	// be quick and may be called from many goroutines.
+	OnFailure func(from peer.ID, err error)
+}
+
+func (c ServerConfig) withDefaults() ServerConfig {
+	c.PageBytes = cmp.Or(max(c.PageBytes, 0), DefaultPageBytes)
+	c.Rate = cmp.Or(c.Rate, DefaultServerRate)
+	c.Burst = cmp.Or(max(c.Burst, 0), DefaultServerBurst)
+	c.Queries = cmp.Or(max(c.Queries, 0), DefaultQueries)
+	c.Waiting = cmp.Or(max(c.Waiting, 0), DefaultWaiting)
+	c.QueryTimeout = cmp.Or(max(c.QueryTimeout, 0), DefaultQueryTimeout)
+	return c
+}
+
+const (
+	// waitLimit is how long a question waits for its turn: those who ask while
+	// the archive hangs are told so within this time.
+	waitLimit = time.Second
+	// serverTotal bounds an exchange: a page takes its time on a slow link.
+	serverTotal = 30 * time.Second
+	// exchanges is how many run at once, those included whose answer is being
+	// sent, and perPeer how many with one peer.
+	exchanges = 1024
+	perPeer   = 16
+)
+
+// ServerStats counts what a server has done.
+type ServerStats struct {
+	// Answers by their status.
+	Success, BadResponse, BadRequest, TooManyRequests, Unavailable uint64
+	// Failed counts the exchanges that came to nothing: not read to their end,
+	// answer not sent, refused unread; and also those refused for their length or
+	// for want of memory, who got a BadRequest or Unavailable for an answer.
+	Failed uint64
+	// Entries and Bytes are what the answers held: entries and encoded answers.
+	Entries, Bytes uint64
+}
+
+// Server answers questions of other peers until it is closed.
+type Server struct {
+	source  Source
+	cfg     ServerConfig
+	budget  *budget
+	turns   chan struct{} // one for each running query
+	waiting atomic.Int64
+
+	exchanges *reqresp.Server
+	stats     struct {
+		success, badResponse, badRequest, tooMany, unavailable, failed, entries, bytes atomic.Uint64
+	}
+}
+
+// NewServer answers on h from now on. The source must outlive the server.
+func NewServer(h host.Host, source Source, cfg ServerConfig) *Server {
+	cfg = cfg.withDefaults()
+	s := &Server{
+		source: source,
+		cfg:    cfg,
+		budget: newBudget(cfg.Rate, cfg.Burst),
+		turns:  make(chan struct{}, cfg.Queries),
+	}
+	s.exchanges = reqresp.Serve(h, ID, reqresp.Config{
+		Service:     service,
+		MaxRequest:  maxRequest,
+		MaxResponse: maxRequest + cfg.PageBytes + message.LargeMaxSize + MaxPageSize*256,
+		Total:       serverTotal,
+		Concurrency: exchanges,
+		PerPeer:     perPeer,
+		OnFailure:   s.failed,
+		Refuse:      s.refuse,
+	}, s.handle)
+	return s
+}
+
+// service is the protocol's name for the resource manager.
+const service = "waku.store"
+
+// Close ends running exchanges and waits for them. It is idempotent.
+func (s *Server) Close() error { return s.exchanges.Close() }
+
+// Stats returns what the server has done so far.
+func (s *Server) Stats() ServerStats {
+	c := &s.stats
+	return ServerStats{
+		Success:         c.success.Load(),
+		BadResponse:     c.badResponse.Load(),
+		BadRequest:      c.badRequest.Load(),
+		TooManyRequests: c.tooMany.Load(),
+		Unavailable:     c.unavailable.Load(),
+		Failed:          c.failed.Load(),
+		Entries:         c.entries.Load(),
+		Bytes:           c.bytes.Load(),
+	}
+}
+
+// notRead is the request id of an answer to a request that wasn't read.
+const notRead = "N/A"
+
+func (s *Server) handle(ctx context.Context, from peer.ID, b []byte) ([]byte, error) {
+	r, err := decodeRequest(b)
+	if err != nil && r.id == "" {
+		r.id = notRead
+	}
+	if wait, ok := s.budget.take(from, time.Now()); !ok {
+		return s.answer(r.id, StatusTooManyRequests, withRetryAfter("TOO_MANY_REQUESTS", wait), Page{}), nil
+	}
+	if err != nil {
+		return s.apologise(from, r.id, err), nil
+	}
+	q, err := r.query()
+	if err != nil {
+		return s.apologise(from, r.id, err), nil
+	}
+	page, err := s.query(ctx, q)
+	if cause := context.Cause(ctx); cause != nil {
+		return nil, cause // nobody waits for the answer
+	}
+	if err != nil {
+		return s.apologise(from, r.id, err), nil
+	}
+	return s.answer(r.id, StatusSuccess, "OK", page), nil
+}
+
+// apologise answers a question that has no answer.
+func (s *Server) apologise(from peer.ID, id string, err error) []byte {
+	code, desc := describe(err)
+	if code == StatusServiceUnavailable {
+		desc = withRetryAfter(desc, waitLimit)
+		if s.cfg.OnFailure != nil {
+			s.cfg.OnFailure(from, err)
+		}
+	}
+	return s.answer(id, code, desc, Page{})
+}
+
+func (s *Server) answer(id string, code StatusCode, desc string, page Page) []byte {
+	b := appendResponse(make([]byte, 0, responseSize(id, desc, page)), id, code, desc, page)
+	c := &s.stats
+	switch code {
+	case StatusSuccess:
+		c.success.Add(1)
+	case StatusBadResponse:
+		c.badResponse.Add(1)
+	case StatusBadRequest:
+		c.badRequest.Add(1)
+	case StatusTooManyRequests:
+		c.tooMany.Add(1)
+	default:
+		c.unavailable.Add(1)
+	}
+	c.entries.Add(uint64(len(page.Entries)))
+	c.bytes.Add(uint64(len(b)))
+	return b
+}
+
+// query asks the archive when it is this question's turn.
+func (s *Server) query(ctx context.Context, q Query) (Page, error) {
+	if err := s.turn(ctx); err != nil {
+		return Page{}, err
+	}
+	defer func() { <-s.turns }()
+	ctx, cancel := context.WithTimeoutCause(ctx, s.cfg.QueryTimeout,
+		fmt.Errorf("%w: no answer within %v", ErrUnavailable, s.cfg.QueryTimeout))
+	defer cancel()
+	q.MaxBytes = s.cfg.PageBytes
+	page, err := s.source.Query(ctx, q)
+	if err != nil && ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	if err == nil && q.HashesOnly {
+		page.Entries = bare(page.Entries)
+	}
+	return page, err
+}
+
+// turn waits until the archive may be asked one more question.
+func (s *Server) turn(ctx context.Context) error {
+	select {
+	case s.turns <- struct{}{}:
+		return nil
+	default:
+	}
+	defer s.waiting.Add(-1)
+	if s.waiting.Add(1) > int64(s.cfg.Waiting) {
+		return fmt.Errorf("%w: too many questions", ErrUnavailable)
+	}
+	timer := time.NewTimer(waitLimit)
+	defer timer.Stop()
+	select {
+	case s.turns <- struct{}{}:
+		return nil
+	case <-timer.C:
+		return fmt.Errorf("%w: %d questions are running", ErrUnavailable, s.cfg.Queries)
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// bare makes sure that no messages go out unasked.
+func bare(entries []Entry) []Entry {
+	out := make([]Entry, len(entries))
+	for i, e := range entries {
+		out[i] = Entry{Hash: e.Hash}
+	}
+	return out
+}
+
+// refuse answers what handle doesn't get to see, or has answered at too great a
+// length for the memory there is.
+func (s *Server) refuse(b []byte, err error) []byte {
+	var tooLarge *wire.FrameTooLargeError
+	if errors.As(err, &tooLarge) {
+		return s.answer(notRead, StatusBadRequest,
+			fmt.Sprintf("BAD_REQUEST: %d bytes, at most %d are read", tooLarge.Size, tooLarge.Limit), Page{})
+	}
+	id := notRead
+	if r, err := decodeRequest(b); b != nil && (err == nil || r.id != "") {
+		id = r.id
+	}
+	return s.answer(id, StatusServiceUnavailable, withRetryAfter("SERVICE_UNAVAILABLE: no memory", waitLimit), Page{})
+}
+
+func (s *Server) failed(from peer.ID, err error) {
+	s.stats.failed.Add(1)
+	if s.cfg.OnFailure != nil {
+		s.cfg.OnFailure(from, err)
+	}
+}
