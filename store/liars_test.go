@@ -1,0 +1,248 @@
+package store_test
+
+import (
+	"context"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/stretchr/testify/require"
+	"google.golang.org/protobuf/encoding/protowire"
+
+	"github.com/status-im/shoal/message"
+	"github.com/status-im/shoal/store"
+)
+
+// liar answers with a page, whatever the question.
+func liar(h host.Host, p store.Page) {
+	answerBy(h, func([]byte) []byte { return store.AppendResponse("", 200, "OK", p) })
+}
+
+// A peer whose answer isn't one to the question is named, with the reason.
+func TestLies(t *testing.T) {
+	list := entries(10)
+	with := func(change func(e *store.Entry)) store.Page {
+		out := slices.Clone(list[2:6])
+		out[2].Message = out[2].Message.Clone()
+		change(&out[2])
+		return store.Page{Entries: out}
+	}
+	rehash := func(e *store.Entry) { *e = store.NewEntry(e.Shard, e.Message) }
+	range_ := store.Query{Shard: &shard, Start: at(2), End: at(9), Limit: 8}
+	topics := store.Query{Shard: &shard, ContentTopics: []string{topicA, topicB}}
+	lookup := store.Query{Hashes: hashes(list[:6])}
+	page := func(list ...store.Entry) store.Page { return store.Page{Entries: list} }
+	for name, c := range map[string]struct {
+		q    store.Query
+		page store.Page
+		want error
+	}{
+		"wrong hash":          {range_, with(func(e *store.Entry) { e.Hash[7]++ }), store.ErrWrongHash},
+		"wrong payload":       {range_, with(func(e *store.Entry) { e.Message.Payload[0]++ }), store.ErrWrongHash},
+		"wrong meta":          {range_, with(func(e *store.Entry) { e.Message.Meta = nil }), store.ErrWrongHash},
+		"wrong shard":         {store.Query{}, with(func(e *store.Entry) { e.Shard = other }), store.ErrWrongHash},
+		"another shard":       {range_, with(func(e *store.Entry) { e.Shard = other; rehash(e) }), store.ErrNotAsked},
+		"another topic":       {topics, with(func(e *store.Entry) { e.Message.ContentTopic = "/a/1/b/c"; rehash(e) }), store.ErrNotAsked},
+		"too early":           {range_, page(list[1], list[2]), store.ErrNotAsked},
+		"too late":            {store.Query{End: at(3)}, page(list[3], list[4]), store.ErrNotAsked},
+		"another hash":        {lookup, page(list[5], list[6]), store.ErrNotAsked},
+		"another hash, bare":  {store.Query{Hashes: hashes(list[:6]), HashesOnly: true}, page(store.Entry{Hash: list[7].Hash}), store.ErrNotAsked},
+		"descending":          {range_, page(list[4], list[3]), store.ErrOrder},
+		"a double":            {range_, page(list[3], list[3]), store.ErrOrder},
+		"a double, bare":      {store.Query{HashesOnly: true}, page(store.Entry{Hash: list[3].Hash}, store.Entry{Hash: list[3].Hash}), store.ErrOrder},
+		"a double, looked up": {lookup, page(list[3], list[3]), store.ErrOrder},
+		"the cursor's":        {store.Query{Cursor: &list[3].Hash}, page(list[3], list[4]), store.ErrOrder},
+		"too many":            {store.Query{Limit: 9}, page(list...), store.ErrTooMany},
+		"the same cursor":     {store.Query{Cursor: &list[3].Hash}, store.Page{Entries: list[4:], Cursor: &list[3].Hash}, store.ErrEndless},
+		"no message":          {range_, page(store.Entry{Hash: list[3].Hash}), store.ErrMalformed},
+	} {
+		t.Run(name, func(t *testing.T) {
+			pair(t, func(t *testing.T, client, server host.Host) {
+				liar(server, c.page)
+				cl := store.NewClient(client, fast)
+				check := func(err error) {
+					var e *store.AnswerError
+					require.ErrorAs(t, err, &e)
+					require.ErrorIs(t, err, c.want)
+					require.Equal(t, server.ID(), e.Peer)
+				}
+				_, err := cl.Query(t.Context(), server.ID(), c.q)
+				check(err)
+				w, err := cl.Walk(c.q)
+				require.NoError(t, err)
+				if c.q.Limit == 0 && c.want == store.ErrTooMany {
+					return
+				}
+				got, more, err := w.Next(t.Context(), server.ID())
+				require.Empty(t, got)
+				require.True(t, more)
+				check(err)
+			})
+		})
+	}
+}
+
+func TestMalformedAnswers(t *testing.T) {
+	good := store.AppendResponse("", 200, "OK", store.Page{Entries: entries(3), Cursor: new(entry(2).Hash)})
+	noTopic := func() []byte { // the message alone
+		e := entry(1)
+		kv := append([]byte{0x0a, 32}, e.Hash[:]...)
+		kv = protowire.AppendBytes(append(kv, 0x12), e.Message.Encode())
+		return protowire.AppendBytes(unhex("50c801 a201"), kv)
+	}
+	for name, b := range map[string][]byte{
+		"cut short":          good[:len(good)-1],
+		"text":               []byte("HTTP/1.1 200 OK"),
+		"another id":         append(unhex("0a0178"), good[2:]...),
+		"no hash":            unhex("50c801 a20100"),
+		"a short hash":       unhex("50c801 a201030a0111"),
+		"a short cursor":     unhex("50c801 9a030111"),
+		"a number for text":  unhex("0801 50c801"),
+		"text for a number":  unhex("52023230"),
+		"a number for bytes": unhex("50c801 a00101"),
+		"a damaged message":  append(unhex("50c801 a20124 0a20"), append(make([]byte, 32), unhex("1205")...)...),
+		"no topic":           noTopic(),
+		"a frame too long":   nil, // see below
+	} {
+		t.Run(name, func(t *testing.T) {
+			pair(t, func(t *testing.T, client, server host.Host) {
+				answerBy(server, func([]byte) []byte { return b })
+				c := store.NewClient(client, fast)
+				if b == nil {
+					answerBy(server, func([]byte) []byte { return make([]byte, store.DefaultMaxAnswer+1) })
+				}
+				_, err := c.Query(t.Context(), server.ID(), store.Query{})
+				if b == nil {
+					require.ErrorIs(t, err, store.ErrTooLarge)
+					return
+				}
+				var e *store.AnswerError
+				require.ErrorAs(t, err, &e)
+				require.ErrorIs(t, err, store.ErrMalformed)
+			})
+		})
+	}
+}
+
+// What honest peers do differently.
+func TestTolerated(t *testing.T) {
+	list := entries(10)
+	notUTF8 := store.NewEntry(shard, &message.Message{Payload: []byte("x"), ContentTopic: "\xff", Timestamp: at(4).UnixNano() + 1})
+	empty := store.NewEntry(shard, &message.Message{ContentTopic: topicA, Timestamp: at(4).UnixNano() + 2})
+	for name, c := range map[string]struct {
+		q    store.Query
+		page store.Page
+		want []store.Entry
+	}{
+		"an inclusive end":    {store.Query{End: at(5)}, store.Page{Entries: list[3:6]}, list[3:5]},
+		"lookup in disorder":  {store.Query{Hashes: hashes(list)}, store.Page{Entries: []store.Entry{list[3], list[1], list[2]}}, list[1:4]},
+		"nonsense published":  {store.Query{}, store.Page{Entries: []store.Entry{list[4], notUTF8, empty, list[5]}}, list[4:6]},
+		"a cursor of zeros":   {store.Query{}, store.Page{Entries: list, Cursor: new(message.Hash)}, list},
+		"messages not wanted": {store.Query{HashesOnly: true}, store.Page{Entries: list[:1]}, []store.Entry{{Hash: list[0].Hash}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			pair(t, func(t *testing.T, client, server host.Host) {
+				liar(server, c.page)
+				got, err := store.NewClient(client, fast).Query(t.Context(), server.ID(), c.q)
+				require.NoError(t, err)
+				require.Equal(t, store.Page{Entries: c.want}, got)
+			})
+		})
+	}
+}
+
+// endless answers every question with something and a cursor.
+func TestEndlessCursors(t *testing.T) {
+	list := entries(10)
+	n := 0
+	fresh := func() *message.Hash { n++; return new(entry(n).Hash) }
+	for name, c := range map[string]struct {
+		q      store.Query
+		answer func(request []byte) store.Page
+		want   error
+	}{
+		"empty pages":      {store.Query{}, func([]byte) store.Page { return store.Page{Cursor: fresh()} }, store.ErrEndless},
+		"the same page":    {store.Query{}, func([]byte) store.Page { return store.Page{Entries: list, Cursor: fresh()} }, store.ErrOrder},
+		"the same, back":   {store.Query{Backward: true}, func([]byte) store.Page { return store.Page{Entries: list, Cursor: fresh()} }, store.ErrOrder},
+		"the same, bare":   {store.Query{HashesOnly: true}, func([]byte) store.Page { return store.Page{Entries: list[:5], Cursor: fresh()} }, store.ErrOrder},
+		"the same cursor":  {store.Query{}, func([]byte) store.Page { return store.Page{Cursor: &list[1].Hash} }, store.ErrEndless},
+		"empty, looked up": {store.Query{Hashes: hashes(list)}, func([]byte) store.Page { return store.Page{Cursor: fresh()} }, store.ErrEndless},
+		"the wrong way": {store.Query{}, func([]byte) store.Page {
+			n--
+			return store.Page{Entries: []store.Entry{entry(1000 + n)}, Cursor: new(entry(1000 + n).Hash)}
+		}, store.ErrOrder},
+		"the wrong way too": {store.Query{Backward: true}, func([]byte) store.Page {
+			n++
+			return store.Page{Entries: []store.Entry{entry(n)}, Cursor: new(entry(n).Hash)}
+		}, store.ErrOrder},
+	} {
+		t.Run(name, func(t *testing.T) {
+			pair(t, func(t *testing.T, client, server host.Host) {
+				asked := 0
+				answerBy(server, func(b []byte) []byte {
+					asked++
+					return store.AppendResponse("", 200, "OK", c.answer(b))
+				})
+				var last error
+				for _, err := range store.NewClient(client, fast).All(t.Context(), server.ID(), c.q) {
+					last = err
+				}
+				require.ErrorIs(t, last, c.want)
+				require.LessOrEqual(t, asked, 3)
+			})
+		})
+	}
+}
+
+// Messages that Verify refuses are left out; if there is nothing else, the peer is
+// left.
+func TestVerify(t *testing.T) {
+	var list []store.Entry
+	for i := range 12_000 {
+		list = append(list, entry(i))
+	}
+	pair(t, func(t *testing.T, client, server host.Host) {
+		serve(t, server, archive(list...), store.ServerConfig{Rate: -1})
+		forged := func(topic string, m *message.Message) error {
+			require.Equal(t, shard.PubsubTopic(), topic)
+			if m.ContentTopic == topicB {
+				return context.Canceled
+			}
+			return nil
+		}
+		c := store.NewClient(client, store.ClientConfig{Rate: -1, Verify: forged})
+		w, err := c.Walk(store.Query{End: at(1000)})
+		require.NoError(t, err)
+		n := 0
+		for more := true; more; {
+			var got []store.Entry
+			got, more, err = w.Next(t.Context(), server.ID())
+			require.NoError(t, err)
+			n += len(got)
+		}
+		require.Equal(t, 500, n)
+		require.Equal(t, uint64(500), w.Dropped())
+		require.Equal(t, uint64(500), c.Dropped())
+		p, err := c.Query(t.Context(), server.ID(), store.Query{Limit: 3})
+		require.NoError(t, err)
+		require.Equal(t, []store.Entry{list[0], list[2]}, p.Entries)
+		require.Equal(t, list[2].Hash, *p.Cursor)
+
+		start := time.Now()
+		n, err = 0, nil
+		for _, err = range c.All(t.Context(), server.ID(), store.Query{Shard: &shard, ContentTopics: []string{topicB}}) {
+			n++
+		}
+		require.NoError(t, err, "6,000 in a row happen")
+		require.Zero(t, n)
+
+		c = store.NewClient(client, store.ClientConfig{Rate: -1, Verify: func(string, *message.Message) error { return context.Canceled }})
+		for _, err = range c.All(t.Context(), server.ID(), store.Query{}) {
+			n++
+		}
+		require.ErrorIs(t, err, store.ErrUnverified)
+		require.Equal(t, 1, n, "the error alone")
+		require.Zero(t, time.Since(start))
+	})
+}
