@@ -68,7 +68,7 @@ type Cluster struct {
 // Start makes a server and starts it. It is closed when the test ends.
 func Start(t testing.TB, cfg Config) *Cluster {
 	t.Helper()
-	c, err := start(cfg)
+	c, err := New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -80,7 +80,8 @@ func Start(t testing.TB, cfg Config) *Cluster {
 	return c
 }
 
-func start(cfg Config) (_ *Cluster, err error) {
+// New makes a server and starts it, outside a test. Close it.
+func New(cfg Config) (_ *Cluster, err error) {
 	c := &Cluster{cfg: cfg}
 	if c.programs, err = findPrograms(); err != nil {
 		return nil, err
@@ -191,7 +192,7 @@ func Shared(t testing.TB) *Cluster {
 	shared.mu.Lock()
 	defer shared.mu.Unlock()
 	if shared.c == nil && shared.err == nil {
-		shared.c, shared.err = start(Config{NoSync: true})
+		shared.c, shared.err = New(Config{NoSync: true})
 	}
 	if shared.err != nil {
 		t.Fatal(shared.err)
