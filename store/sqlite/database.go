@@ -1,0 +1,168 @@
+package sqlite
+
+import (
+	"cmp"
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"net/url"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	driver "modernc.org/sqlite"
+)
+
+// slots is how many streams of one kind a question reads from at once with
+// prepared statements: one for each content topic there can be.
+const slots = 10
+
+// database is one set of connections. When its file is found damaged, another one
+// takes its place.
+type database struct {
+	path        string // of a file of our own; empty: the application's database
+	write, read *sql.DB
+
+	// Prepared statements by their text; of those for streams there are several,
+	// to be open side by side.
+	writes, reads map[string][]*sql.Stmt
+
+	// ctx ends when the database is given up, and with it what is being read.
+	ctx   context.Context
+	quit  context.CancelCauseFunc
+	users sync.WaitGroup // of questions
+}
+
+func newDatabase(path string, write, read *sql.DB) *database {
+	ctx, quit := context.WithCancelCause(context.Background())
+	return &database{
+		path: path, write: write, read: read,
+		writes: map[string][]*sql.Stmt{}, reads: map[string][]*sql.Stmt{},
+		ctx: ctx, quit: quit,
+	}
+}
+
+// connect opens the connections to a file, two pools: questions don't wait for
+// what is written.
+func connect(path string, readers int) (*database, error) {
+	write, err := pool(path, 1, "_txlock=immediate", "_pragma=cache_size(-32768)")
+	if err != nil {
+		return nil, err
+	}
+	read, err := pool(path, readers, "_pragma=query_only(1)", "_pragma=cache_size(-8192)")
+	if err != nil {
+		return nil, errors.Join(err, write.Close())
+	}
+	return newDatabase(path, write, read), nil
+}
+
+func pool(path string, size int, options ...string) (*sql.DB, error) {
+	options = append(options,
+		"_pragma=busy_timeout(10000)",
+		"_pragma=synchronous(FULL)",
+		"_pragma=wal_autocheckpoint(0)",
+		fmt.Sprintf("_pragma=journal_size_limit(%d)", logKept),
+		"_pragma=cell_size_check(1)",
+		"_pragma=trusted_schema(0)",
+		"_pragma=temp_store(MEMORY)",
+	)
+	connector, err := driver.NewConnector(fileURL(path) + "?" + strings.Join(options, "&"))
+	if err != nil {
+		return nil, err
+	}
+	db := sql.OpenDB(connector)
+	db.SetMaxOpenConns(size)
+	db.SetMaxIdleConns(size)
+	return db, nil
+}
+
+func fileURL(path string) string {
+	path = filepath.ToSlash(path)
+	if !strings.HasPrefix(path, "/") {
+		path = "/" + path // C:/…
+	}
+	return (&url.URL{Scheme: "file", Path: path}).String()
+}
+
+// prepare makes the statements that are used again and again.
+func (d *database) prepare(ctx context.Context) error {
+	some := func(db *sql.DB, into map[string][]*sql.Stmt, n int, texts ...string) error {
+		for _, text := range texts {
+			for range n {
+				s, err := db.PrepareContext(ctx, text)
+				if err != nil {
+					return err
+				}
+				into[text] = append(into[text], s)
+			}
+		}
+		return nil
+	}
+	return cmp.Or(
+		some(d.write, d.writes, 1, writeStatements...),
+		some(d.read, d.reads, 1, readStatements...),
+		some(d.read, d.reads, slots, streamStatements...),
+	)
+}
+
+// close ends the connections, when nobody uses them any more. The application's
+// stay open.
+func (d *database) close() error {
+	d.quit(nil)
+	d.users.Wait()
+	var err error
+	if d.path == "" {
+		for _, prepared := range []map[string][]*sql.Stmt{d.writes, d.reads} {
+			for _, list := range prepared {
+				for _, s := range list {
+					err = errors.Join(err, s.Close())
+				}
+			}
+		}
+		return err
+	}
+	return errors.Join(d.read.Close(), d.write.Close())
+}
+
+// bind gives a call a context that ends with the database as well.
+func (d *database) bind(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	stop := context.AfterFunc(d.ctx, cancel)
+	return ctx, func() { stop(); cancel() }
+}
+
+// transact runs f in a transaction that writes.
+func (d *database) transact(ctx context.Context, f func(*sql.Tx) error) error {
+	wait := time.Millisecond
+	for {
+		err := d.try(ctx, f)
+		if d.path != "" || classify(err) != faultBusy || wait > time.Second {
+			return err
+		}
+		// The application may not have set a time to wait for locks.
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return err
+		}
+		wait *= 2
+	}
+}
+
+func (d *database) try(ctx context.Context, f func(*sql.Tx) error) (err error) {
+	tx, err := d.write.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, finish(tx, err)) }()
+	if d.path == "" {
+		// The first statement takes the lock: one that has read already would be
+		// refused it when others have written since.
+		if _, err := tx.ExecContext(ctx, `DELETE FROM shoal_marks WHERE shard < 0`); err != nil {
+			return err
+		}
+	}
+	return f(tx)
+}

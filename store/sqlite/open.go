@@ -1,0 +1,280 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/gofrs/flock"
+)
+
+// madeHere is what the lock file says once there has been an archive beside it.
+const (
+	lockPart = ".lock"
+	madeHere = "There is a Shoal archive beside this file.\n"
+)
+
+// Open opens the archive in a file, which it makes if need be, but not its
+// directory. Beside it there are a log (-wal), its index (-shm), a lock (.lock),
+// and what is kept back for a full disk (.reserve).
+//
+// A file that is damaged is set aside, with everything that belongs to it, under
+// its name and ".damaged-" and the time; a new one takes its place, and
+// [Archive.Condition] says so. That isn't an error, and opening takes seconds at
+// most whatever the size: the rest of a large file is examined afterwards.
+//
+// Errors: [ErrLocked], [ErrNotArchive], a [*SchemaError], those of ctx, of the
+// system and of SQLite.
+func Open(ctx context.Context, path string, cfg Config) (_ *Archive, err error) {
+	path, err = filepath.Abs(path)
+	if err != nil {
+		return nil, err
+	}
+	a := newArchive(cfg, path)
+	a.lock = flock.New(path+lockPart, flock.SetFlag(os.O_CREATE|os.O_RDWR), flock.SetPermissions(0o600))
+	switch locked, err := a.lock.TryLock(); {
+	case err != nil:
+		return nil, fmt.Errorf("sqlite: %w", err)
+	case !locked:
+		return nil, fmt.Errorf("%w: %s", ErrLocked, path)
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, a.lock.Close())
+		}
+	}()
+	if err := a.first(ctx); err != nil {
+		return nil, err
+	}
+	a.reserve()
+	a.start()
+	return a, nil
+}
+
+// first opens the file that is there, or else makes one.
+func (a *Archive) first(ctx context.Context) error {
+	known := a.wasHere()
+	var err error
+	if size(a.path) == 0 && known {
+		err = fmt.Errorf("%w: the file is gone", errDamaged)
+	} else if err = a.open(ctx); err == nil {
+		return nil
+	}
+	// What stands here may be anything, unless an archive was here before.
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case !known && classify(err) == faultDamaged:
+		return fmt.Errorf("%w: %s: %w", ErrNotArchive, a.path, err)
+	case classify(err) != faultDamaged:
+		return fmt.Errorf("sqlite: %s: %w", a.path, err)
+	}
+	return a.renew(ctx, err)
+}
+
+// open opens the file, and makes it if there is none.
+func (a *Archive) open(ctx context.Context) (err error) {
+	logged := size(a.path+"-wal") > 0
+	fresh := size(a.path) == 0
+	d, err := connect(a.path, a.cfg.Readers)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			// The log of a damaged file stays with it.
+			err = errors.Join(err, d.close())
+		}
+	}()
+	if fresh {
+		err = a.create(ctx, d)
+	} else {
+		err = a.recognise(ctx, d)
+	}
+	if err != nil {
+		return err
+	}
+	if err := migrate(ctx, d.write, true); err != nil {
+		return err
+	}
+	if err := d.prepare(ctx); err != nil {
+		return noSchema(err)
+	}
+	if err := a.load(ctx, d); err != nil {
+		return err
+	}
+	clean, _, err := loadState(ctx, d.writes[readState][0], stateClean)
+	if err != nil {
+		return err
+	}
+	if !fresh {
+		if err := a.examine(ctx, d, clean == 0); err != nil {
+			return err
+		}
+		if clean == 0 && !logged {
+			if err := a.lostLog(ctx, d); err != nil {
+				return err
+			}
+		}
+	}
+	if err := a.enterState(ctx, d); err != nil {
+		return err
+	}
+	a.mu.Lock()
+	a.db = d
+	a.mu.Unlock()
+	return nil
+}
+
+// create makes an empty archive.
+func (a *Archive) create(ctx context.Context, d *database) error {
+	conn, err := d.write.Conn(ctx)
+	if err != nil {
+		return err
+	}
+	for _, pragma := range []string{
+		fmt.Sprintf("PRAGMA page_size = %d", pageSize),
+		"PRAGMA auto_vacuum = INCREMENTAL",
+		"PRAGMA journal_mode = WAL",
+	} {
+		if _, err = conn.ExecContext(ctx, pragma); err != nil {
+			break
+		}
+	}
+	return errors.Join(err, conn.Close())
+}
+
+// recognise makes sure that the file is an archive, before anything is written.
+func (a *Archive) recognise(ctx context.Context, d *database) error {
+	var id, tables, own int
+	if err := d.write.QueryRowContext(ctx, `PRAGMA application_id`).Scan(&id); err != nil {
+		return err
+	}
+	err := d.write.QueryRowContext(ctx, `SELECT count(*), count(CASE WHEN name LIKE 'shoal@_%' ESCAPE '@' THEN 1 END)
+		FROM sqlite_master`).Scan(&tables, &own)
+	if err != nil {
+		return err
+	}
+	switch {
+	case id == applicationID && own > 0:
+	case id == 0 && tables == 0: // the end came before the first table
+		if a.wasHere() {
+			return fmt.Errorf("%w: the file is empty", errDamaged)
+		}
+		return a.create(ctx, d)
+	default:
+		return fmt.Errorf("%w: application id %#x, %d tables, %d of them of an archive", errDamaged, id, tables, own)
+	}
+	var mode string
+	if err := d.write.QueryRowContext(ctx, `PRAGMA journal_mode = WAL`).Scan(&mode); err != nil {
+		return err
+	}
+	if mode != "wal" {
+		return fmt.Errorf("sqlite: the file can't have a log: its journal mode is %s", mode)
+	}
+	return nil
+}
+
+// noSchema takes a statement that can't be prepared for what it is: the tables
+// aren't there.
+func noSchema(err error) error {
+	if classify(err) == faultOther && !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("%w: %w", errDamaged, err)
+	}
+	return err
+}
+
+// enterState notes in the file itself that it is open, and then begins the log,
+// so that without one the file was either closed or robbed of it.
+func (a *Archive) enterState(ctx context.Context, d *database) error {
+	note := func(name string, number int64) error {
+		return d.transact(ctx, func(tx *sql.Tx) error {
+			_, err := tx.ExecContext(ctx, writeState, name, number, "")
+			return err
+		})
+	}
+	if err := note(stateClean, 0); err != nil {
+		return err
+	}
+	if err := truncateLog(ctx, d); err != nil {
+		return err
+	}
+	if want, err := pagesSize(ctx, d); err != nil {
+		return err
+	} else if have := size(a.path); have != want {
+		return fmt.Errorf("%w: the file has %d bytes and should have %d", errDamaged, have, want)
+	}
+	a.marks.saved()
+	if err := a.remember(); err != nil {
+		return err
+	}
+	return note(stateOpened, a.cfg.Now().UnixNano())
+}
+
+// leave closes what Close has left.
+func (a *Archive) leave(d *database) error {
+	if a.path == "" {
+		return d.close()
+	}
+	var err error
+	if d != nil {
+		ctx := context.Background()
+		err = d.transact(ctx, func(tx *sql.Tx) error {
+			_, err := tx.ExecContext(ctx, writeState, stateClean, 1, "")
+			return err
+		})
+		if err == nil {
+			err = truncateLog(ctx, d)
+		}
+		err = errors.Join(err, d.close())
+	}
+	return errors.Join(err, a.lock.Close())
+}
+
+// truncateLog has the file take over its log.
+func truncateLog(ctx context.Context, d *database) error {
+	var busy, frames, done int
+	err := d.write.QueryRowContext(ctx, `PRAGMA wal_checkpoint(TRUNCATE)`).Scan(&busy, &frames, &done)
+	if err == nil && busy != 0 {
+		err = errors.New("sqlite: the log is in use")
+	}
+	return err
+}
+
+// pagesSize is how large the file should be.
+func pagesSize(ctx context.Context, d *database) (int64, error) {
+	var pages, each int64
+	err := errors.Join(
+		d.write.QueryRowContext(ctx, `PRAGMA page_count`).Scan(&pages),
+		d.write.QueryRowContext(ctx, `PRAGMA page_size`).Scan(&each))
+	return pages * each, err
+}
+
+// wasHere tells whether there has been an archive.
+func (a *Archive) wasHere() bool { return size(a.path+lockPart) > 0 }
+
+// remember has wasHere return true from now on.
+func (a *Archive) remember() error {
+	if a.wasHere() {
+		return nil
+	}
+	f, err := os.OpenFile(a.path+lockPart, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	// Where locks are binding, that of the first byte is.
+	_, err = f.WriteAt([]byte(madeHere), 1)
+	return errors.Join(err, f.Sync(), f.Close())
+}
+
+// size is that of a file, 0 if there is none.
+func size(path string) int64 {
+	info, err := os.Stat(path)
+	if err != nil {
+		return 0
+	}
+	return info.Size()
+}
