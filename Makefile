@@ -1,8 +1,8 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test race lint fuzz bench soak proto chat
+.PHONY: help demo test race lint fuzz bench bench-store soak proto chat
 
 help: ## Print this list
-	@awk 'BEGIN { FS = ":.*## " } /^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## Watch a community live on its own shard, and a stranger fail to disturb it
 	@scripts/demo
@@ -21,6 +21,9 @@ fuzz: ## Fuzz every decoder (FUZZTIME=2m each, PKG=./... to narrow)
 
 bench: ## Run the benchmarks (PKG=./... to narrow, COUNT=1)
 	@scripts/bench
+
+bench-store: ## Measure the Store beside today's fleet layout (an hour; ARGS=-quick: two minutes)
+	@scripts/bench-store
 
 soak: ## Run the long resource tests: CPU, latency and memory under attack
 	@scripts/soak

@@ -1,0 +1,230 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/status-im/shoal/internal/pgtest"
+	"github.com/status-im/shoal/message"
+	"github.com/status-im/shoal/store"
+)
+
+// bench is a run.
+type bench struct {
+	options
+	load    *workload
+	report  *report
+	stage   string
+	cluster *pgtest.Cluster
+	scratch string // spools and the SQLite file
+}
+
+func (b *bench) say(format string, args ...any) {
+	fmt.Fprintf(os.Stderr, "%s  %-8s  %s\n", time.Now().Format("15:04:05"), b.stage, fmt.Sprintf(format, args...))
+}
+
+// dir is where files go that PostgreSQL doesn't own.
+func (b *bench) dir() (string, error) {
+	var err error
+	switch {
+	case b.scratch != "":
+	case b.keep != "":
+		b.scratch, err = b.keep, os.MkdirAll(b.keep, 0o755)
+	default:
+		b.scratch, err = os.MkdirTemp("", "shoal-storebench-")
+	}
+	return b.scratch, err
+}
+
+func (b *bench) close() (err error) {
+	if b.cluster != nil {
+		err = b.closeCluster()
+	}
+	if b.scratch != "" && b.keep == "" {
+		err = errors.Join(err, os.RemoveAll(b.scratch))
+	}
+	return err
+}
+
+// add files a figure of the system at hand and says it.
+func (b *bench) add(name string, value float64, unit string) {
+	b.report.add(b.stage, name, value, unit)
+	b.say("%s: %s %s", name, number(value), unit)
+}
+
+// loadAverage tells what else the machine does.
+func (b *bench) loadAverage(when string) {
+	text, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return
+	}
+	if f := strings.Fields(string(text)); len(f) > 3 {
+		b.report.note("load average of %s, %s: %s", b.stage, when, strings.Join(f[:3], " "))
+	}
+}
+
+// follow says every few seconds how far a long phase is. The function returned
+// ends it.
+func (b *bench) follow(what string, done *atomic.Int64, total int) (end func()) {
+	began, over := time.Now(), make(chan struct{})
+	var wait sync.WaitGroup
+	wait.Go(func() {
+		for {
+			select {
+			case <-over:
+				return
+			case <-time.After(5 * time.Second):
+				n := done.Load()
+				b.say("%s: %s of %s, %s/s", what, thousands(float64(n)), thousands(float64(total)),
+					thousands(float64(n)/time.Since(began).Seconds()))
+			}
+		}
+	})
+	return func() {
+		close(over)
+		wait.Wait()
+		b.say("%s: %s in %v", what, thousands(float64(done.Load())), time.Since(began).Round(100*time.Millisecond))
+	}
+}
+
+// asker is one archive's Query.
+type asker func(context.Context, store.Query) (store.Page, error)
+
+// source draws the questions of one client. Every system gets the same.
+func (b *bench) source(q question, client int) *rand.Rand {
+	h := b.seed
+	for _, c := range []byte(q.name) {
+		h = h*31 + uint64(c)
+	}
+	return rand.New(rand.NewPCG(h, uint64(client)))
+}
+
+// ask has clients ask questions of a kind, n of them each, until the patience
+// ends, and returns how long the answers took and how many came in a second.
+func (b *bench) ask(ctx context.Context, q question, clients, n int, ask asker) (took *samples, rate float64, err error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	took = new(samples)
+	began := time.Now()
+	var wait sync.WaitGroup
+	var entries atomic.Int64
+	for c := range clients {
+		r := b.source(q, c)
+		wait.Go(func() {
+			for i := 0; i < n && time.Since(began) < b.patience; i++ {
+				question, err := q.ask(r).Check()
+				if err != nil {
+					cancel(err)
+					return
+				}
+				start := time.Now()
+				page, err := ask(ctx, question)
+				took.add(time.Since(start))
+				if want := len(question.Hashes); err == nil && want > 0 && len(page.Entries) != want {
+					err = fmt.Errorf("%d of %d messages found", len(page.Entries), want)
+				}
+				if err != nil {
+					cancel(fmt.Errorf("%s: %w", q.name, err))
+					return
+				}
+				entries.Add(int64(len(page.Entries)))
+			}
+		})
+	}
+	wait.Wait()
+	if err := context.Cause(ctx); err != nil {
+		return nil, 0, err
+	}
+	answers := float64(took.count())
+	b.say("%s, %d clients: %.0f answers with %.1f entries", q.name, clients, answers, float64(entries.Load())/answers)
+	return took, answers / time.Since(began).Seconds(), nil
+}
+
+// questions asks everything that is asked of a data set. reopen begins anew with
+// cold caches.
+func (b *bench) questions(ctx context.Context, ask asker, reopen func() (asker, error)) (asker, error) {
+	b.loadAverage("questions")
+	kinds := []question{
+		b.load.hashes(10), b.load.hashes(100),
+		b.load.times(time.Hour, true, true), b.load.times(time.Hour, true, false),
+		b.load.times(24*time.Hour, false, true),
+	}
+	for _, q := range kinds {
+		if _, _, err := b.ask(ctx, question{"warming up: " + q.name, q.ask}, 1, 20, ask); err != nil {
+			return nil, err
+		}
+		took, _, err := b.ask(ctx, q, 1, b.samples, ask)
+		if err != nil {
+			return nil, err
+		}
+		b.percentiles(q.name, took, 50, 90, 95)
+	}
+	for _, q := range []question{kinds[0], kinds[2], kinds[3]} {
+		took, rate, err := b.ask(ctx, q, 10, b.samples, ask)
+		if err != nil {
+			return nil, err
+		}
+		b.percentiles(q.name+", 10 clients", took, 50, 95)
+		b.add(q.name+", 10 clients", rate, "/s")
+	}
+	if err := b.depth(ctx, ask); err != nil {
+		return nil, err
+	}
+	for _, q := range kinds[:3] {
+		var err error
+		if ask, err = reopen(); err != nil {
+			return nil, err
+		}
+		took, _, err := b.ask(ctx, question{"cold: " + q.name, q.ask}, 1, min(b.samples, 50), ask)
+		if err != nil {
+			return nil, err
+		}
+		b.percentiles("cold: "+q.name, took, 50, 95)
+	}
+	return ask, nil
+}
+
+func (b *bench) percentiles(name string, s *samples, which ...float64) {
+	for _, p := range which {
+		b.add(fmt.Sprintf("%s p%.0f", name, p), s.percentile(p), "ms")
+	}
+}
+
+// depth walks pages at the new end of the archive and far back, twice, and counts
+// the second time: what a page costs apart from where its data come from.
+func (b *bench) depth(ctx context.Context, ask asker) error {
+	deep := b.load.entry(b.load.rows / 20).Hash
+	var cost [2]float64
+	for i, cursor := range []*message.Hash{nil, &deep} {
+		for _, counts := range []bool{false, true} {
+			took, at := new(samples), cursor
+			for range min(b.samples, b.load.rows/20/page) {
+				q := store.Query{Shard: &shard, Backward: true, Limit: page, Cursor: at}
+				start := time.Now()
+				p, err := ask(ctx, q)
+				if err != nil {
+					return fmt.Errorf("walk: %w", err)
+				}
+				took.add(time.Since(start))
+				if p.Cursor == nil {
+					break
+				}
+				at = p.Cursor
+			}
+			if counts {
+				cost[i] = took.percentile(50)
+			}
+		}
+	}
+	b.add("page of 100, newest p50", cost[0], "ms")
+	b.add("page of 100, deep in history p50", cost[1], "ms")
+	b.add("page deep in history / newest", cost[1]/cost[0], "")
+	return nil
+}

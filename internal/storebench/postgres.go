@@ -1,0 +1,132 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+
+	"github.com/status-im/shoal/store"
+	pgstore "github.com/status-im/shoal/store/postgres"
+)
+
+// Four writers with batches of 100 are a busy node: each shard has a writer, which
+// takes what has come in meanwhile.
+const (
+	nodeWriters = 4
+	nodeBatch   = 100
+)
+
+func (b *bench) openNode(ctx context.Context, url string, node int) (store.Archive, error) {
+	dir, err := b.dir()
+	if err != nil {
+		return nil, err
+	}
+	return pgstore.Open(ctx, url, pgstore.Config{
+		Policy:   b.policy(),
+		SpoolDir: filepath.Join(dir, fmt.Sprintf("spool-%d", node)),
+	})
+}
+
+// postgres measures ours.
+func (b *bench) postgres(ctx context.Context) (err error) {
+	const name = "shoal"
+	url, err := b.database(ctx, name)
+	if err != nil {
+		return err
+	}
+	empty, err := scalar[int64](ctx, url, databaseSize)
+	if err != nil {
+		return err
+	}
+	a, err := b.openNode(ctx, url, 0)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if a != nil {
+			err = errors.Join(err, a.Close())
+		}
+	}()
+	if err := b.fill(ctx, a); err != nil {
+		return err
+	}
+	if err := b.settle(ctx, url); err != nil {
+		return err
+	}
+	full, err := scalar[int64](ctx, url, databaseSize)
+	if err != nil {
+		return err
+	}
+	b.add(perRow, float64(full-empty)/float64(b.rows), "")
+	if err := holds(ctx, a, 0, b.rows); err != nil {
+		return err
+	}
+	if _, err := b.questions(ctx, a.Query, func() (asker, error) {
+		err := a.Close()
+		a = nil
+		if err != nil {
+			return nil, err
+		}
+		if err := b.chill(); err != nil {
+			return nil, err
+		}
+		a, err = b.openNode(ctx, url, 0)
+		if err != nil {
+			return nil, err
+		}
+		return a.Query, nil
+	}); err != nil {
+		return err
+	}
+	if err := b.nodes(ctx, url, a); err != nil {
+		return err
+	}
+	if err := b.underFire(ctx, a); err != nil {
+		return err
+	}
+	err = a.Close()
+	a = nil
+	return errors.Join(err, b.dropDatabase(ctx, name))
+}
+
+// nodes measures inserts: one node, and four that get the same messages.
+func (b *bench) nodes(ctx context.Context, url string, a store.Archive) (err error) {
+	b.loadAverage("inserts")
+	if err := b.steady(ctx, a, 0, 500); err != nil {
+		return err
+	}
+	s, err := a.Stats(ctx)
+	if err != nil {
+		return err
+	}
+	list := entries(b.inserts, b.inserts, b.load.live)
+	acks, rate, err := insert(ctx, []store.Archive{a}, list, nodeBatch, nodeWriters)
+	if err != nil {
+		return err
+	}
+	b.add(oneNode, rate, "/s")
+	b.add("acknowledged p50", acks.percentile(50), "ms")
+	b.add(ackP99, acks.percentile(99), "ms")
+	if err := holds(ctx, a, s.Messages, len(list)); err != nil {
+		return err
+	}
+
+	four := []store.Archive{a}
+	defer func() { err = errors.Join(err, closeAll(four[1:])) }()
+	for node := 1; node < 4; node++ {
+		other, err := b.openNode(ctx, url, node)
+		if err != nil {
+			return err
+		}
+		four = append(four, other)
+	}
+	list = entries(2*b.inserts, b.inserts, b.load.live)
+	acks, rate, err = insert(ctx, four, list, nodeBatch, nodeWriters)
+	if err != nil {
+		return err
+	}
+	b.add(fourNodes, rate, "/s")
+	b.percentiles("acknowledged, 4 nodes", acks, 50, 99)
+	return holds(ctx, a, s.Messages, 2*b.inserts)
+}
