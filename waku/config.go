@@ -52,6 +52,7 @@ type config struct {
 	logger         *slog.Logger
 	metrics        prometheus.Registerer
 	now            func() time.Time
+	archive        *archiveConfig
 
 	// Derived.
 	identity    crypto.PrivKey
@@ -97,7 +98,7 @@ func newConfig(ctx context.Context, opts []Option) (*config, error) {
 	}
 	for _, check := range []func() error{
 		c.checkTwice, c.checkHost, c.checkNetwork, c.checkIdentity, c.checkListen,
-		c.checkLimits, c.checkShards, c.checkStatic,
+		c.checkLimits, c.checkShards, c.checkStatic, c.checkArchive,
 	} {
 		if err := check(); err != nil {
 			return nil, err
@@ -271,6 +272,21 @@ func (c *config) checkShard(option string, s sharding.Shard) error {
 	}
 	if s.Cluster != c.network.Cluster {
 		return optionErr(fmt.Errorf("shard %s isn't one of network %s: a node belongs to one cluster", s, c.network), option, "WithNetwork")
+	}
+	return nil
+}
+
+func (c *config) checkArchive() error {
+	a := c.archive
+	switch {
+	case a == nil:
+		return nil
+	case a.archive == nil:
+		return optionErrf("WithArchive", "the archive is nil: open one with store/sqlite or store/postgres, or leave the option out")
+	case a.window <= 0:
+		return optionErrf("WithArchive", "ArchiveWindow is %v, want a positive duration such as 5m", a.window)
+	case a.resume < 0:
+		return optionErrf("WithArchive", "ArchiveResume is %v, want a duration, or zero not to ask", a.resume)
 	}
 	return nil
 }

@@ -21,6 +21,10 @@ var ErrNoSigningKey = errors.New("waku: no key to sign with")
 // without any key.
 var ErrNoKey = errors.New("waku: no key for a protected shard")
 
+// ErrNoStorePeer is what History's error is, by errors.Is, when no connected peer
+// keeps the shard's messages.
+var ErrNoStorePeer = errors.New("waku: no store node")
+
 var (
 	errNodeClosed   = fmt.Errorf("waku: node: %w", net.ErrClosed)
 	errLeft         = fmt.Errorf("waku: membership: %w", net.ErrClosed)
@@ -117,6 +121,23 @@ type RefusedError struct {
 func (e *RefusedError) Error() string {
 	return fmt.Sprintf("waku: shard %s: message refused (%s) by %s", e.Shard, e.Verdict, e.Reason)
 }
+
+// HistoryError is why a history couldn't be read to its end. The message before
+// it was the last one that was read.
+type HistoryError struct {
+	Shard sharding.Shard
+	// Peer is the store node asked last, if there was one.
+	Peer peer.ID
+	Err  error
+}
+
+// Error implements error.
+func (e *HistoryError) Error() string {
+	return fmt.Sprintf("waku: shard %s: history: %s", e.Shard, line(e.Err))
+}
+
+// Unwrap returns Err.
+func (e *HistoryError) Unwrap() error { return e.Err }
 
 // line puts what libraries say on several lines into one.
 func line(err error) string {

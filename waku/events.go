@@ -11,6 +11,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/status-im/shoal/sharding"
+	"github.com/status-im/shoal/store"
 )
 
 // EventKind says what an [Event] is about.
@@ -47,25 +48,33 @@ const (
 	ClockSuspect
 	// ClockOK: the network agrees with the node's clock again.
 	ClockOK
+	// ArchiveStateChanged: the archive of WithArchive is in the state Archive;
+	// Reason says why it isn't Ready.
+	ArchiveStateChanged
+	// StorePeerLeft: Peer gave an answer that can't be true and isn't asked for
+	// history for half an hour; Reason says what was wrong.
+	StorePeerLeft
 	// EventsLost: this reader of events was too slow, Count events are missing
 	// here.
 	EventsLost
 )
 
 var eventWords = [...]string{
-	PeerConnected:      "peer connected",
-	PeerDisconnected:   "peer disconnected",
-	PeerRejected:       "peer rejected",
-	PeerCut:            "peer cut",
-	ShardHealthChanged: "shard health changed",
-	KeyAdded:           "key added",
-	KeyExpired:         "key expired",
-	MessagesLost:       "messages lost",
-	ValidatorTrouble:   "validator in trouble",
-	ClockJumped:        "clock jumped",
-	ClockSuspect:       "clock suspect",
-	ClockOK:            "clock ok",
-	EventsLost:         "events lost",
+	PeerConnected:       "peer connected",
+	PeerDisconnected:    "peer disconnected",
+	PeerRejected:        "peer rejected",
+	PeerCut:             "peer cut",
+	ShardHealthChanged:  "shard health changed",
+	KeyAdded:            "key added",
+	KeyExpired:          "key expired",
+	MessagesLost:        "messages lost",
+	ValidatorTrouble:    "validator in trouble",
+	ClockJumped:         "clock jumped",
+	ClockSuspect:        "clock suspect",
+	ClockOK:             "clock ok",
+	ArchiveStateChanged: "archive state changed",
+	StorePeerLeft:       "store peer left",
+	EventsLost:          "events lost",
 }
 
 // String returns the kind in words.
@@ -81,14 +90,15 @@ func (k EventKind) String() string {
 type Event struct {
 	Kind EventKind
 	// At is the node's clock.
-	At     time.Time
-	Peer   peer.ID
-	Shard  sharding.Shard
-	State  State
-	Key    string
-	Offset time.Duration
-	Count  int
-	Reason string
+	At      time.Time
+	Peer    peer.ID
+	Shard   sharding.Shard
+	State   State
+	Key     string
+	Offset  time.Duration
+	Count   int
+	Archive store.State
+	Reason  string
 }
 
 // String returns the event as a line for people.
@@ -106,6 +116,8 @@ func (e Event) String() string {
 		fmt.Fprintf(&b, ": by %v", e.Offset.Round(time.Millisecond))
 	case ClockSuspect:
 		fmt.Fprintf(&b, ": it seems to be %s", clockWords(e.Offset))
+	case ArchiveStateChanged:
+		fmt.Fprintf(&b, ": %s", e.Archive)
 	case EventsLost:
 		fmt.Fprintf(&b, ": %d", e.Count)
 	}

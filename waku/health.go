@@ -12,6 +12,7 @@ import (
 	"github.com/status-im/shoal/message"
 	"github.com/status-im/shoal/relay"
 	"github.com/status-im/shoal/sharding"
+	"github.com/status-im/shoal/store"
 )
 
 // State says how well a shard is connected (nwaku's topic health).
@@ -81,6 +82,8 @@ type Health struct {
 	Disconnects []Disconnect
 	// Static are the peers of WithStaticPeers.
 	Static []StaticPeer
+	// Archive is the state of the archive of WithArchive; nil without one.
+	Archive *ArchiveHealth
 }
 
 // ShardHealth is the state of one shard.
@@ -163,6 +166,7 @@ func (n *Node) Health() Health {
 		Peers:       len(n.peers.proven()),
 		Clock:       n.clock.health(),
 		Disconnects: n.peers.lastDisconnects(),
+		Archive:     n.archiver.health(),
 	}
 	for _, s := range n.static {
 		h.Static = append(h.Static, s.health())
@@ -269,6 +273,9 @@ func (h Health) summary() string {
 	}
 	if h.Peers == 0 {
 		return "no peers" + h.whyNoPeers()
+	}
+	if a := h.Archive; a != nil && a.State != store.Ready {
+		return fmt.Sprintf("the archive is %s: %s", a.State, a.Reason)
 	}
 	for _, s := range h.Shards {
 		if s.Reason != "" && s.State == h.State {

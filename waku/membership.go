@@ -150,6 +150,9 @@ func (s *shard) join(t terms, buffer int) (*Membership, error) {
 		return nil, fmt.Errorf("waku: joining shard %s: %w", s.shard, err)
 	}
 	m := &Membership{shard: s, hold: hold, buffer: buffer, signer: t.signer, readers: map[*Reader]struct{}{}}
+	if err := s.beginArchive(); err != nil {
+		return nil, errors.Join(fmt.Errorf("waku: joining shard %s: %w", s.shard, err), hold.Close())
+	}
 	s.members[m] = struct{}{}
 	return m, nil
 }
@@ -204,6 +207,7 @@ func (m *Membership) leave() error {
 	delete(s.members, m)
 	errs = append(errs, m.hold.Close())
 	if len(s.members) == 0 {
+		s.endArchive()
 		s.mesh.Store(0)
 	}
 	if err := errors.Join(errs...); err != nil {

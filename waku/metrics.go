@@ -42,10 +42,22 @@ var (
 	descStuck       = desc("waku_validator_stuck_calls", "Calls of a plugged-in validator that were abandoned and still run.", "shard", "validator")
 )
 
+var (
+	descArchiveState   = desc("waku_archive_state", "How the archive is: 0 ready, 1 spooling, 2 full, 3 damaged.")
+	descArchivePending = desc("waku_archive_pending_messages", "Acknowledged messages on their way to the database.")
+	descArchiveBytes   = desc("waku_archive_pending_bytes", "Bytes of acknowledged messages on their way to the database.")
+	descArchive        = desc("waku_archive_messages_total", "Messages for the archive: kept (resumed among them), lost before they were kept, not for keeping.", "result")
+	descArchiveGap     = desc("waku_archive_gap", "1 while messages of the shard may be missing in the archive.", "shard")
+	descStoreAnswers   = desc("waku_store_answers_total", "Questions by what became of them.", "result")
+	descStoreBytes     = desc("waku_store_answer_bytes_total", "Bytes of answers.")
+)
+
 var allDescs = []*prometheus.Desc{
 	descPeers, descMesh, descShardPeers, descDelivered, descDuplicates, descRefused, descInspected,
 	descMessages, descBytes, descTopicBytes, descControl, descDropped, descCut, descLost, descOutcome,
 	descOutcomeWhy, descKeys, descClock, descClockOffset, descStuck,
+	descArchiveState, descArchivePending, descArchiveBytes, descArchive, descArchiveGap,
+	descStoreAnswers, descStoreBytes,
 }
 
 // Describe implements prometheus.Collector.
@@ -83,6 +95,34 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	}
 	w.gauge(descClock, suspect)
 	w.gauge(descClockOffset, clock.Offset.Seconds())
+	if h := n.archiver.health(); h != nil {
+		w.archive(h)
+	}
+}
+
+func (w metricWriter) archive(h *ArchiveHealth) {
+	w.gauge(descArchiveState, float64(h.State))
+	w.gauge(descArchivePending, float64(h.Pending))
+	w.gauge(descArchiveBytes, float64(h.PendingBytes))
+	w.counter(descArchive, h.Kept, "kept")
+	w.counter(descArchive, h.Resumed, "resumed")
+	w.counter(descArchive, h.Lost, "lost")
+	w.counter(descArchive, h.Unkept, "unkept")
+	for _, s := range h.Shards {
+		gap := 0.0
+		if s.Gap != "" {
+			gap = 1
+		}
+		w.gauge(descArchiveGap, gap, s.Shard.String())
+	}
+	a := h.Server
+	w.counter(descStoreAnswers, a.Success, "success")
+	w.counter(descStoreAnswers, a.BadResponse, "bad_response")
+	w.counter(descStoreAnswers, a.BadRequest, "bad_request")
+	w.counter(descStoreAnswers, a.TooManyRequests, "too_many_requests")
+	w.counter(descStoreAnswers, a.Unavailable, "unavailable")
+	w.counter(descStoreAnswers, a.Failed, "failed")
+	w.counter(descStoreBytes, a.Bytes)
 }
 
 type metricWriter struct{ ch chan<- prometheus.Metric }

@@ -16,6 +16,7 @@ import (
 	"github.com/status-im/shoal/internal/metadata"
 	"github.com/status-im/shoal/relay"
 	"github.com/status-im/shoal/sharding"
+	"github.com/status-im/shoal/store"
 )
 
 // closeTimeout bounds Close: what isn't ours (the host's transports) may hang.
@@ -35,6 +36,11 @@ type Node struct {
 	tasks  *tasks
 	record recordKeeper
 	asker  *metadata.Client
+
+	archiver    *archiver // nil without an archive
+	storeServer *store.Server
+	storeClient *store.Client
+	stores      storeTable
 
 	stamps    sync.Mutex
 	lastStamp time.Time
@@ -92,6 +98,8 @@ func (n *Node) start(ctx context.Context) error {
 		}
 	}
 	n.serveMetadata()
+	n.openArchive()
+	n.storeClient = store.NewClient(n.host, store.ClientConfig{Verify: n.verifyHistory})
 	n.watchPeers()
 	if err := n.listen(); err != nil {
 		return err

@@ -11,6 +11,7 @@ import (
 	"github.com/status-im/shoal/relay"
 	dosguard "github.com/status-im/shoal/rln-free-dos"
 	"github.com/status-im/shoal/sharding"
+	"github.com/status-im/shoal/store"
 )
 
 // Option changes what [New] builds. The order of options doesn't matter; two
@@ -132,6 +133,20 @@ func WithLogger(l *slog.Logger) Option {
 // registerers, see prometheus.WrapRegistererWith. Default: none.
 func WithMetrics(r prometheus.Registerer) Option {
 	return func(c *config) { c.once("WithMetrics"); c.metrics = r }
+}
+
+// WithArchive keeps the messages of all joined shards in an archive, such as one of
+// store/sqlite or store/postgres, and answers questions from it (13/WAKU2-STORE).
+// What the archive missed while the node was away is asked from other store nodes.
+// The archive stays the caller's, who closes it after the node.
+func WithArchive(a store.Archive, opts ...ArchiveOption) Option {
+	return func(c *config) {
+		c.once("WithArchive")
+		c.archive = &archiveConfig{archive: a, window: defaultWindow, resume: resumeDefault}
+		for _, opt := range opts {
+			opt(c.archive)
+		}
+	}
 }
 
 // WithClock sets the clock that timestamps are taken from and held against.

@@ -167,7 +167,7 @@ func TestVerdictsOfValidators(t *testing.T) {
 				if v != message.Reject {
 					return
 				}
-				require.Contains(t, n.Health().Disconnects[0].Reason, "cut: ")
+				require.Contains(t, n.Health().Disconnects[0].Reason, "cut: ", "%+v", n.Health().Disconnects)
 				for e := range events {
 					if e.Kind == waku.PeerCut {
 						require.Equal(t, "invalid messages", e.Reason)

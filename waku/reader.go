@@ -29,6 +29,9 @@ type Envelope struct {
 	From peer.ID
 	// ReceivedAt is the node's clock when the message was accepted.
 	ReceivedAt time.Time
+	// Stored is true for a message that a store node kept, see
+	// [Membership.History]. From is that node then.
+	Stored bool
 }
 
 // Messages iterates over messages of the given content topics, or of all if none
@@ -63,6 +66,10 @@ func (m *Membership) Messages(ctx context.Context, contentTopics ...string) iter
 // Subscribe returns a reader of the given content topics, or of all if none is
 // given. Readers are independent of each other. Close it when done.
 func (m *Membership) Subscribe(contentTopics ...string) (*Reader, error) {
+	return m.subscribe(m.buffer, contentTopics)
+}
+
+func (m *Membership) subscribe(buffer int, contentTopics []string) (*Reader, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.left {
@@ -72,7 +79,7 @@ func (m *Membership) Subscribe(contentTopics ...string) (*Reader, error) {
 		return nil, errLeft
 	}
 	sub, err := m.shard.node.relay.Subscribe(m.shard.shard, relay.SubscribeConfig{
-		Buffer: m.buffer, ContentTopics: contentTopics,
+		Buffer: buffer, ContentTopics: contentTopics,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("waku: shard %s: %w", m.shard.shard, err)

@@ -92,6 +92,9 @@ func (n *Node) rebuildRecord() error {
 
 func (n *Node) recordFields() (enr.Fields, error) {
 	f := enr.Fields{Capabilities: enr.Relay}
+	if n.archiver != nil {
+		f.Capabilities |= enr.Store
+	}
 	var indices []uint16
 	for _, s := range n.shards.joined() {
 		indices = append(indices, s.shard.Index)

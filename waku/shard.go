@@ -39,8 +39,13 @@ type shard struct {
 	expired map[string]bool // keys whose end was told
 	alarm   *time.Timer     // the next key's end
 
-	// mesh is written from relay's event loop, which mustn't wait for mu.
-	mesh atomic.Int64
+	// archive keeps the shard's messages while it is joined.
+	archive atomic.Pointer[shardArchive]
+
+	// mesh and meshUp are written from relay's event loop, which mustn't wait for
+	// mu. meshUp is since when there is a mesh.
+	mesh   atomic.Int64
+	meshUp atomic.Pointer[time.Time]
 }
 
 // shardTable maps shards to what is known of them.
@@ -363,10 +368,23 @@ func (s *shard) changeKeys(f func() error) error {
 
 // meshChanged is told by relay. It must not wait.
 func (s *shard) meshChanged(size int) {
-	before := s.state(s.mesh.Swap(int64(size)))
+	was := s.mesh.Swap(int64(size))
+	switch k := s.archive.Load(); {
+	case was == 0 && size > 0:
+		s.meshUp.Store(new(time.Now()))
+	case was > 0 && size == 0 && k != nil:
+		k.missing("no peer was in the shard's mesh")
+	}
+	before := s.state(was)
 	if after := s.state(int64(size)); after != before {
 		s.node.emit(Event{Kind: ShardHealthChanged, Shard: s.shard, State: after, Count: size})
 	}
+}
+
+// meshStood tells whether the shard has had a mesh for some time.
+func (s *shard) meshStood(d time.Duration) bool {
+	up := s.meshUp.Load()
+	return s.mesh.Load() > 0 && up != nil && time.Since(*up) >= d
 }
 
 func (s *shard) state(mesh int64) State {
@@ -401,9 +419,14 @@ func (s *shard) close() error {
 		s.alarm.Stop()
 	}
 	s.mu.Unlock()
+	archive := s.archive.Load()
 	var errs []error
 	for _, m := range members {
 		errs = append(errs, m.leave())
+	}
+	if archive != nil {
+		archive.stop()
+		<-archive.done
 	}
 	return errors.Join(errs...)
 }

@@ -1,0 +1,341 @@
+package waku
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/status-im/shoal/message"
+	"github.com/status-im/shoal/relay"
+	"github.com/status-im/shoal/sharding"
+	"github.com/status-im/shoal/store"
+)
+
+const (
+	// archiveBuffer is how many messages of a shard wait for the archive.
+	archiveBuffer = 4096
+	archiveBatch  = 256
+	// After a failed Put the next try comes after firstPutPause, doubled up to
+	// longestPutPause.
+	firstPutPause   = 100 * time.Millisecond
+	longestPutPause = 3 * time.Second
+	// drainTimeout bounds what is done for the queue of a shard that is left.
+	drainTimeout = 2 * time.Second
+	// markPeriod is how often the archive is told how far it is complete.
+	markPeriod = 30 * time.Second
+	// markSlack is for messages between the relay and the archive.
+	markSlack = 10 * time.Second
+)
+
+// ArchiveOption changes how [WithArchive] fills an archive.
+type ArchiveOption func(*archiveConfig)
+
+type archiveConfig struct {
+	archive store.Archive
+	window  time.Duration
+	resume  time.Duration
+	server  store.ServerConfig
+}
+
+// ArchiveWindow is how far a live message's timestamp may be from the clock,
+// either way, for the message to be kept. Default: 5 minutes.
+func ArchiveWindow(d time.Duration) ArchiveOption {
+	return func(c *archiveConfig) { c.window = d }
+}
+
+// ArchiveResume is how far back the node asks other store nodes for what its
+// archive missed. Zero: it doesn't ask. Default: as long as messages are kept, or
+// 30 days where that isn't limited.
+func ArchiveResume(d time.Duration) ArchiveOption {
+	return func(c *archiveConfig) { c.resume = d }
+}
+
+// archiver keeps the messages of joined shards in the archive.
+type archiver struct {
+	node *Node
+	cfg  *archiveConfig
+	kept atomic.Uint64
+	// resumed counts those of kept that came from other store nodes, lost those
+	// that were dropped before the archive had taken them, unkept those that
+	// aren't for keeping.
+	resumed, lost, unkept atomic.Uint64
+}
+
+// shardArchive is the archiver of one shard while it is joined.
+type shardArchive struct {
+	*archiver
+	shard *shard
+	sub   *relay.Subscription
+	stop  context.CancelFunc
+	ctx   context.Context
+	done  chan struct{} // all that was queued is kept, or given up
+	wake  chan struct{} // there is a gap to fill
+	// behind is since when the oldest message waits that was taken from the
+	// queue, in Unix nanoseconds; 0: none.
+	behind atomic.Int64
+
+	mu      sync.Mutex
+	gaps    uint64 // how many there were
+	gap     string // why messages may be missing; empty: none are
+	failure string // why the gap isn't filled yet
+}
+
+// openArchive answers questions from the archive and watches it.
+func (n *Node) openArchive() {
+	cfg := n.cfg.archive
+	if cfg == nil {
+		return
+	}
+	n.archiver = &archiver{node: n, cfg: cfg}
+	n.storeServer = store.NewServer(n.host, cfg.archive, cfg.server)
+	n.onClose(n.storeServer.Close)
+	n.tasks.start(n.archiver.watch)
+}
+
+// watch tells of changes of the archive's state.
+func (a *archiver) watch(ctx context.Context) {
+	last := store.Ready
+	for pause(ctx, time.Second, nil) {
+		c := a.cfg.archive.Condition()
+		if c.State != last {
+			last = c.State
+			a.node.emit(Event{Kind: ArchiveStateChanged, Archive: c.State, Reason: conditionWords(c)})
+			a.node.cfg.logger.Log(ctx, levelOf(c.State), "archive", "state", c.State.String(), "reason", conditionWords(c))
+		}
+	}
+}
+
+func levelOf(s store.State) slog.Level {
+	if s == store.Ready {
+		return slog.LevelInfo
+	}
+	return slog.LevelWarn
+}
+
+func conditionWords(c store.Condition) string {
+	if c.Err == nil {
+		return ""
+	}
+	return line(c.Err)
+}
+
+// archive begins to keep the shard's messages. mu is held.
+func (s *shard) beginArchive() error {
+	if s.node.archiver == nil || s.archive.Load() != nil {
+		return nil
+	}
+	sub, err := s.node.relay.Subscribe(s.shard, relay.SubscribeConfig{Buffer: archiveBuffer})
+	if err != nil {
+		return err
+	}
+	k := &shardArchive{
+		archiver: s.node.archiver, shard: s, sub: sub,
+		done: make(chan struct{}), wake: make(chan struct{}, 1),
+		gap: "the node was away",
+	}
+	k.ctx, k.stop = context.WithCancel(s.node.tasks.ctx)
+	started := s.node.tasks.start(func(context.Context) { k.run() }) &&
+		s.node.tasks.start(func(context.Context) { k.keepComplete() })
+	if !started {
+		k.stop()
+		return errors.Join(errNodeClosed, sub.Close())
+	}
+	s.archive.Store(k)
+	return nil
+}
+
+// endArchive stops keeping the shard's messages; what is queued is kept still.
+func (s *shard) endArchive() {
+	if k := s.archive.Swap(nil); k != nil {
+		k.stop()
+	}
+}
+
+// run brings the shard's messages to the archive.
+func (k *shardArchive) run() {
+	defer close(k.done)
+	defer k.sub.Close()
+	for {
+		batch, err := k.sub.Batch(k.ctx, archiveBatch)
+		var loss *relay.LossError
+		switch {
+		case errors.As(err, &loss):
+			k.lose(int(loss.Count), "the archive was too slow")
+			continue
+		case err != nil:
+			k.drain()
+			return
+		}
+		k.keep(k.ctx, batch)
+	}
+}
+
+// drain keeps what is queued when the shard is left.
+func (k *shardArchive) drain() {
+	ctx, cancel := context.WithTimeout(context.Background(), drainTimeout)
+	defer cancel()
+	for {
+		batch, err := k.sub.Batch(k.ctx, archiveBatch) // doesn't wait: its context has ended
+		if err != nil {
+			return
+		}
+		k.keep(ctx, batch)
+	}
+}
+
+// keep puts live messages.
+func (k *shardArchive) keep(ctx context.Context, batch []*relay.Envelope) {
+	now := k.node.cfg.now()
+	k.behind.Store(now.UnixNano())
+	defer k.behind.Store(0)
+	entries := make([]store.Entry, 0, len(batch))
+	for _, env := range batch {
+		offset := now.Sub(time.Unix(0, env.Message.Timestamp)).Abs()
+		if env.Message.Ephemeral || env.Message.Timestamp <= 0 || offset > k.cfg.window {
+			k.unkept.Add(1)
+			continue
+		}
+		entries = append(entries, store.Entry{Hash: env.Hash, Shard: env.Shard, Message: env.Message})
+	}
+	left, err := k.put(ctx, entries)
+	if err != nil {
+		k.lose(left, "the archive: "+line(err))
+	}
+}
+
+// put tries until all entries are durable, or can't be kept at all. It fails when
+// ctx ends or the archive is closed, and says how many entries aren't kept then.
+func (k *shardArchive) put(ctx context.Context, entries []store.Entry) (left int, err error) {
+	for wait := firstPutPause; len(entries) > 0; wait = min(2*wait, longestPutPause) {
+		err := k.tryPut(ctx, entries)
+		var unfit *store.EntryError
+		switch {
+		case err == nil:
+			k.kept.Add(uint64(len(entries)))
+			return 0, nil
+		case errors.As(err, &unfit):
+			k.unkept.Add(1)
+			entries = slices.DeleteFunc(entries, func(e store.Entry) bool { return e.Hash == unfit.Hash })
+			wait = firstPutPause
+			continue
+		case errors.Is(err, net.ErrClosed):
+			return len(entries), err
+		}
+		if !pause(ctx, wait, nil) {
+			return len(entries), err
+		}
+	}
+	return 0, nil
+}
+
+// tryPut contains an archive's panic: one of the application's may have one.
+func (k *shardArchive) tryPut(ctx context.Context, entries []store.Entry) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("waku: the archive panicked: %v", v)
+		}
+	}()
+	return k.cfg.archive.Put(ctx, entries)
+}
+
+func (k *shardArchive) lose(count int, why string) {
+	k.lost.Add(uint64(count))
+	k.missing(why)
+}
+
+// missing notes that messages may be missing from now on. It is called from the
+// relay's event loop too and doesn't wait.
+func (k *shardArchive) missing(why string) {
+	k.mu.Lock()
+	k.gaps++
+	k.gap = why
+	k.mu.Unlock()
+	select {
+	case k.wake <- struct{}{}:
+	default:
+	}
+}
+
+// mark tells the archive how far it is complete, unless something is missing.
+func (k *shardArchive) mark(ctx context.Context) {
+	k.mu.Lock()
+	missing := k.gap != ""
+	k.mu.Unlock()
+	if missing {
+		return
+	}
+	t := k.node.cfg.now()
+	if behind := k.behind.Load(); behind != 0 {
+		t = time.Unix(0, behind)
+	}
+	// Whoever is younger than the window may still arrive.
+	if err := k.cfg.archive.SetMark(ctx, k.shard.shard, t.Add(-k.cfg.window-markSlack)); err != nil && ctx.Err() == nil {
+		k.node.cfg.logger.Debug("archive: mark", "shard", k.shard.shard, "err", err)
+	}
+}
+
+// ArchiveHealth is the state of the archive of [WithArchive].
+type ArchiveHealth struct {
+	// State, Since and Reason say how it is.
+	State  store.State
+	Since  time.Time
+	Reason string
+	// Pending and PendingBytes are acknowledged messages on their way to the
+	// database.
+	Pending, PendingBytes int64
+	// Kept counts the messages that the archive has taken from this node, those
+	// among them included that it had already. Resumed are those of Kept that
+	// came from other store nodes. Lost counts messages that arrived and were
+	// dropped before the archive could take them: see Gap. Unkept counts
+	// messages that aren't for keeping: ephemeral, or outside the window.
+	Kept, Resumed, Lost, Unkept uint64
+	// Server counts what was asked and answered.
+	Server store.ServerStats
+	// Shards are the joined shards, in order.
+	Shards []ShardArchive
+}
+
+// ShardArchive says whether the archive has all of a shard.
+type ShardArchive struct {
+	Shard sharding.Shard
+	// Gap says why messages may be missing, such as the time before the node
+	// started. It is filled from another store node; Failure says why that
+	// didn't succeed yet. Empty: the archive is complete as far as this node
+	// knows.
+	Gap, Failure string
+}
+
+// health of the archive; nil without one.
+func (a *archiver) health() *ArchiveHealth {
+	if a == nil {
+		return nil
+	}
+	c := a.cfg.archive.Condition()
+	h := &ArchiveHealth{
+		State: c.State, Since: c.Since, Reason: conditionWords(c),
+		Pending: c.Pending, PendingBytes: c.PendingBytes,
+		Kept: a.kept.Load(), Resumed: a.resumed.Load(), Lost: a.lost.Load(), Unkept: a.unkept.Load(),
+		Server: a.node.storeServer.Stats(),
+	}
+	for _, s := range a.node.shards.joined() {
+		if k := s.archive.Load(); k != nil {
+			k.mu.Lock()
+			h.Shards = append(h.Shards, ShardArchive{Shard: s.shard, Gap: k.gap, Failure: k.failure})
+			k.mu.Unlock()
+		}
+	}
+	return h
+}
+
+// archivable tells whether an old message may be kept.
+func (k *shardArchive) archivable(m *message.Message, now time.Time) bool {
+	age := k.cfg.archive.Retention(k.shard.shard).MaxAge
+	t := time.Unix(0, m.Timestamp)
+	return !m.Ephemeral && m.Timestamp > 0 && (age <= 0 || now.Sub(t) < age) && t.Sub(now) <= k.cfg.window
+}

@@ -1,0 +1,244 @@
+package waku
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/status-im/shoal/message"
+	"github.com/status-im/shoal/sharding"
+	"github.com/status-im/shoal/store"
+)
+
+const (
+	// storeWait is how long a question waits for a store peer to turn up.
+	storeWait = 10 * time.Second
+	// storeTries is how many attempts in a row may fail before a question does.
+	storeTries = 8
+	// After a failure a store peer is left alone for firstStorePause, doubled with
+	// every further one up to longestStorePause; one that lied, for liarPause.
+	firstStorePause   = 500 * time.Millisecond
+	longestStorePause = time.Minute
+	liarPause         = 30 * time.Minute
+	// storePoll is how often is looked for a store peer while there is none.
+	storePoll = 200 * time.Millisecond
+)
+
+// storeTable remembers which store peers failed. It forgets those that may be
+// asked again.
+type storeTable struct {
+	mu     sync.Mutex
+	failed map[peer.ID]*storeFailure
+}
+
+type storeFailure struct {
+	count  int
+	reason string
+	until  time.Time // monotonic
+}
+
+// fail notes a failure and returns how long the peer is left alone.
+func (t *storeTable) fail(p peer.ID, err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.failed == nil {
+		t.failed = map[peer.ID]*storeFailure{}
+	}
+	f := t.failed[p]
+	if f == nil {
+		f = new(storeFailure)
+		t.failed[p] = f
+	}
+	wait := min(firstStorePause<<min(f.count, 10), longestStorePause)
+	var lie *store.AnswerError
+	var status *store.StatusError
+	switch {
+	case errors.As(err, &lie):
+		wait = liarPause
+	case errors.As(err, &status) && status.RetryAfter > 0:
+		wait = min(status.RetryAfter, longestStorePause)
+	}
+	f.count++
+	f.reason = line(err)
+	f.until = time.Now().Add(wait)
+}
+
+// answered forgets a peer's failures.
+func (t *storeTable) answered(p peer.ID) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.failed, p)
+}
+
+// rest is how long a peer is still left alone, and why.
+func (t *storeTable) rest(p peer.ID) (time.Duration, string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	f := t.failed[p]
+	if f == nil {
+		return 0, ""
+	}
+	if time.Since(f.until) > longestStorePause {
+		delete(t.failed, p)
+		return 0, ""
+	}
+	return max(0, time.Until(f.until)), f.reason
+}
+
+// storePeers are the connected peers that answer questions about a shard, as far
+// as they say what they carry.
+func (n *Node) storePeers(s sharding.Shard) []peer.ID {
+	return slices.DeleteFunc(n.peers.proven(), func(p peer.ID) bool {
+		r := n.peers.get(p)
+		if r == nil || !n.speaks(p, store.ID) {
+			return true
+		}
+		shards := n.peers.carries(r, nil)
+		return len(shards) > 0 && !slices.Contains(shards, s) && !slices.Contains(n.relay.Peers(s), p)
+	})
+}
+
+// storeWalk is a walk through history that goes from peer to peer as they fail.
+type storeWalk struct {
+	node  *Node
+	shard *shard
+	walk  *store.Walk
+	peer  peer.ID // who answered last
+	fails int     // in a row
+	end   bool
+}
+
+func (n *Node) newStoreWalk(s *shard, q store.Query) (*storeWalk, error) {
+	walk, err := n.storeClient.Walk(q)
+	if err != nil {
+		return nil, err
+	}
+	return &storeWalk{node: n, shard: s, walk: walk}, nil
+}
+
+func (w *storeWalk) more() bool { return !w.end }
+
+// next returns the next page, whoever gives it. What plugged-in validators don't
+// accept isn't in it.
+func (w *storeWalk) next(ctx context.Context) ([]store.Entry, error) {
+	var last error
+	for {
+		p, err := w.choose(ctx, last)
+		if err != nil {
+			return nil, err
+		}
+		page, more, err := w.walk.Next(ctx, p)
+		if err == nil {
+			w.node.stores.answered(p)
+			w.peer, w.fails, w.end = p, 0, !more
+			return w.accepted(page), nil
+		}
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		w.node.storeFailed(p, err)
+		last = err
+		if w.fails++; w.fails >= storeTries {
+			return nil, &HistoryError{Shard: w.shard.shard, Peer: p, Err: err}
+		}
+	}
+}
+
+// lookup asks the peer that answered last for messages whose hashes it named.
+func (w *storeWalk) lookup(ctx context.Context, hashes []message.Hash) ([]store.Entry, error) {
+	entries, err := w.node.storeClient.Lookup(ctx, w.peer, hashes)
+	if err == nil && len(entries) == 0 {
+		err = errors.New("named messages that it doesn't have")
+	}
+	if err != nil {
+		if ctx.Err() == nil {
+			w.node.storeFailed(w.peer, err)
+		}
+		return nil, &HistoryError{Shard: w.shard.shard, Peer: w.peer, Err: err}
+	}
+	return w.accepted(entries), nil
+}
+
+// storeFailed leaves a store peer alone for a while.
+func (n *Node) storeFailed(p peer.ID, err error) {
+	n.stores.fail(p, err)
+	var lie *store.AnswerError
+	if errors.As(err, &lie) {
+		n.emit(Event{Kind: StorePeerLeft, Peer: p, Reason: line(err)})
+		n.cfg.logger.Warn("store peer left", "peer", p, "reason", line(err))
+	}
+}
+
+// choose returns the peer that answered last, or another if that one failed. It
+// waits for one for a while.
+func (w *storeWalk) choose(ctx context.Context, last error) (peer.ID, error) {
+	deadline := time.Now().Add(storeWait)
+	for {
+		peers := w.node.storePeers(w.shard.shard)
+		rand.Shuffle(len(peers), func(i, j int) { peers[i], peers[j] = peers[j], peers[i] })
+		ready := slices.DeleteFunc(slices.Clone(peers), func(p peer.ID) bool {
+			rest, _ := w.node.stores.rest(p)
+			return rest > 0
+		})
+		switch {
+		case slices.Contains(ready, w.peer):
+			return w.peer, nil
+		case len(ready) > 0:
+			return ready[0], nil
+		case time.Now().After(deadline):
+			return "", w.nobody(peers, last)
+		}
+		if !pause(ctx, storePoll, nil) {
+			return "", context.Cause(ctx)
+		}
+	}
+}
+
+// nobody says why there is no store peer to ask.
+func (w *storeWalk) nobody(resting []peer.ID, last error) error {
+	if last == nil {
+		last = ErrNoStorePeer
+	}
+	if len(resting) == 0 {
+		return &HistoryError{Shard: w.shard.shard, Err: last}
+	}
+	var why []string
+	for _, p := range resting {
+		_, reason := w.node.stores.rest(p)
+		why = append(why, fmt.Sprintf("%s: %s", p, reason))
+	}
+	return &HistoryError{Shard: w.shard.shard, Err: fmt.Errorf("%w: %s", last, strings.Join(why, "; "))}
+}
+
+// accepted drops what plugged-in validators don't accept.
+func (w *storeWalk) accepted(page []store.Entry) []store.Entry {
+	if len(w.shard.plugins) == 0 {
+		return page
+	}
+	return slices.DeleteFunc(page, func(e store.Entry) bool {
+		in := &message.Received{PubsubTopic: w.shard.topic, Message: e.Message, From: string(w.peer), At: w.node.cfg.now()}
+		return slices.ContainsFunc(w.shard.plugins, func(p *plugin) bool {
+			return p.validate(w.node.tasks.ctx, in) != message.Accept
+		})
+	})
+}
+
+// verifyHistory checks the signature of a message from a store.
+func (n *Node) verifyHistory(pubsubTopic string, m *message.Message) error {
+	id, err := sharding.ParsePubsubTopic(pubsubTopic)
+	if err != nil {
+		return err
+	}
+	s := n.shards.get(id)
+	if s == nil || !s.protected.Load() {
+		return nil
+	}
+	return s.signed.Verify(pubsubTopic, m, false)
+}
