@@ -7,6 +7,7 @@ import (
 	"go/token"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -151,6 +152,9 @@ func receiverName(e ast.Expr) string {
 	return ""
 }
 
+// handed are foreign types that applications hand in: a database they have opened.
+var handed = map[string]string{"store/postgres": "pgxpool.Pool"}
+
 // leaks returns the foreign types named in exported declarations of public
 // packages: in signatures, fields, and the types of variables.
 func leaks(all []source, names picture) (found []string) {
@@ -160,24 +164,25 @@ func leaks(all []source, names picture) (found []string) {
 		}
 		alien := make(map[string]bool) // local names of foreign packages
 		for _, i := range s.file.Imports {
-			path, _ := strconv.Unquote(i.Path.Value)
-			if !slices.ContainsFunc(foreign, func(p string) bool { return strings.HasPrefix(path, p) }) {
+			from, _ := strconv.Unquote(i.Path.Value)
+			if !slices.ContainsFunc(foreign, func(p string) bool { return strings.HasPrefix(from, p) }) {
 				continue
 			}
 			switch {
 			case i.Name != nil:
 				alien[i.Name.Name] = true
-			case names[path] != nil:
-				alien[names[path].Name] = true
+			case names[from] != nil:
+				alien[names[from].Name] = true
 			default:
-				alien[path[strings.LastIndex(path, "/")+1:]] = true
+				alien[path.Base(from)] = true
 			}
 		}
 		for _, d := range s.file.Decls {
 			for _, e := range exported(d) {
 				ast.Inspect(e, func(n ast.Node) bool {
 					if sel, ok := n.(*ast.SelectorExpr); ok {
-						if x, ok := sel.X.(*ast.Ident); ok && alien[x.Name] {
+						x, ok := sel.X.(*ast.Ident)
+						if ok && alien[x.Name] && handed[path.Dir(s.path)] != x.Name+"."+sel.Sel.Name {
 							found = append(found, fmt.Sprintf("%s: %s.%s", s.path, x.Name, sel.Sel.Name))
 						}
 					}
