@@ -75,18 +75,24 @@ func (p *pruner) run() error {
 			}
 		}
 	}
-	shards, kept, err := p.kept()
+	_, kept, err := p.kept()
 	if err != nil {
 		return err
 	}
-	cuts, total := policy.Cuts(kept)
+	cuts, _ := policy.Cuts(kept)
 	for s, cut := range cuts {
 		if err := p.cut([]int64{shardNumber(s)}, cut); err != nil {
 			return err
 		}
 	}
-	if err := p.cut(shards, total); err != nil {
+	// What is too much altogether is certain only now.
+	if shards, kept, err = p.kept(); err != nil {
 		return err
+	}
+	if _, total := policy.Cuts(kept); total != (store.Cut{}) {
+		if err := p.cut(shards, total); err != nil {
+			return err
+		}
 	}
 	return p.forget(dayOf(now) - 1)
 }
