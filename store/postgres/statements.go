@@ -1,0 +1,107 @@
+package postgres
+
+import "strings"
+
+// The statements of a page. What they have in common:
+//
+//	$1 int4    shard; NULL: any
+//	$2         content topics, or hashes in two forms, see below
+//	$3 int8    the place to go on from: its timestamp
+//	$4 bytea   and its hash
+//	$5, $6     bounds of the timestamps, which also say which partitions matter
+//	$7 int4    how many rows; one more than the page, to see whether there are more
+//	$8 int8    the size at which a page ends
+//
+// The keys of the page are found first, in an index alone: the next few of each
+// stream, merged. Only then are the messages read, as far as they fit.
+
+// shape says which of the statements it is.
+type shape struct {
+	by       criterion
+	backward bool
+	data     bool
+}
+
+// criterion is what a question asks by.
+type criterion uint8
+
+const (
+	byTime   criterion = iota // all of a shard, $2 is unused
+	byTopic                   // $2 bytea[]: see topicKey
+	byHash                    // $2 bytea[]
+	anyShard                  // all of all shards, $1 and $2 are unused
+)
+
+// statements are made once.
+var statements = func() map[shape]string {
+	m := make(map[shape]string)
+	for _, by := range []criterion{byTime, byTopic, byHash, anyShard} {
+		for _, backward := range []bool{false, true} {
+			for _, data := range []bool{false, true} {
+				s := shape{by, backward, data}
+				m[s] = s.statement()
+			}
+		}
+	}
+	return m
+}()
+
+const (
+	streamKeys = `
+	SELECT k.shard, k.ts, k.hash
+	FROM {streams} AS s CROSS JOIN LATERAL (
+		SELECT m.shard, m.ts, m.hash FROM shoal_messages m
+		WHERE {match} AND (m.ts, m.hash) {beyond} ($3::int8, $4::bytea) AND m.ts >= $5::int8 AND m.ts < $6::int8
+		ORDER BY m.ts {order}, m.hash {order} LIMIT $7::int4) AS k
+	ORDER BY k.ts {order}, k.hash {order} LIMIT $7::int4`
+
+	hashKeys = `
+	SELECT m.shard, m.ts, m.hash
+	FROM (
+		SELECT DISTINCT t.shard, t.ts, h.hash
+		FROM unnest($2::bytea[]) AS h (hash) JOIN shoal_times t
+		ON t.head = encode(substr(h.hash, 1, 16), 'hex')::uuid AND t.tail = encode(substr(h.hash, 17, 16), 'hex')::uuid
+		WHERE ($1::int4 IS NULL OR t.shard = $1) AND t.ts >= $5::int8 AND t.ts < $6::int8
+			AND (t.ts, h.hash) {beyond} ($3::int8, $4::bytea)
+	) AS k JOIN shoal_messages m ON m.shard = k.shard AND m.ts = k.ts AND m.hash = k.hash
+	WHERE m.ts >= $5::int8 AND m.ts < $6::int8
+	ORDER BY m.ts {order}, m.hash {order} LIMIT $7::int4`
+
+	keysOnly = `
+SELECT shard, ts, hash, NULL::bytea FROM ({keys}) AS k
+WHERE $8::int8 > 0 ORDER BY ts {order}, hash {order}`
+
+	withMessages = `
+WITH k AS MATERIALIZED ({keys})
+SELECT shard, ts, hash, CASE WHEN n = 1 OR n < $7::int4 AND reaches <= $8::int8 THEN message END
+FROM (
+	SELECT k.shard, k.ts, k.hash, m.message, row_number() OVER w AS n, sum(m.size) OVER w AS reaches
+	FROM k JOIN shoal_messages m ON m.shard = k.shard AND m.ts = k.ts AND m.hash = k.hash
+	WHERE m.ts >= $5::int8 AND m.ts < $6::int8
+	WINDOW w AS (ORDER BY k.ts {order}, k.hash {order} ROWS UNBOUNDED PRECEDING)
+) AS page ORDER BY ts {order}, hash {order}`
+)
+
+func (s shape) statement() string {
+	text, keys := keysOnly, streamKeys
+	if s.data {
+		text = withMessages
+	}
+	var streams, match string
+	switch s.by {
+	case byTime:
+		streams, match = "(SELECT $1::int4 AS shard, $2::bytea[] AS unused)", "m.shard = s.shard"
+	case byTopic:
+		streams, match = "unnest($2::bytea[])", "m.shard = $1::int4 AND m.topic = s"
+	case anyShard:
+		streams, match = "(SELECT shard, $1::int4, $2::bytea[] FROM shoal_shards)", "m.shard = s.shard"
+	case byHash:
+		keys = hashKeys
+	}
+	order, beyond := "ASC", ">"
+	if s.backward {
+		order, beyond = "DESC", "<"
+	}
+	text = strings.ReplaceAll(text, "{keys}", keys)
+	return strings.NewReplacer("{streams}", streams, "{match}", match, "{order}", order, "{beyond}", beyond).Replace(text)
+}
