@@ -16,9 +16,9 @@ import (
 // A message is acknowledged when it has passed its shard's validators and Put
 // has returned nil for it. An acknowledged message survives the end of the
 // process at any moment, and of the machine as far as its disk keeps what fsync
-// has written. It is found by every later Query of this archive, by those of
-// other nodes on the same database after the time that Flush waits for, until
-// the retention policy ends its time.
+// has written. It is found by every Query, of this archive and of others on the same
+// database, after the time that Flush waits for, until the retention policy ends
+// its time. An archive that nobody shares has it there when Put returns.
 type Archive interface {
 	// Put keeps entries. Those that are kept already, and doubles among the
 	// entries, are no error and change nothing. When it returns nil, all of them
@@ -59,8 +59,8 @@ type Archive interface {
 	Mark(ctx context.Context, s sharding.Shard) (time.Time, error)
 	SetMark(ctx context.Context, s sharding.Shard, t time.Time) error
 
-	// Flush waits until all that was acknowledged before is where other nodes
-	// find it.
+	// Flush waits until all that was acknowledged before is where this node and
+	// others find it.
 	Flush(ctx context.Context) error
 
 	// Close ends the archive and its goroutines. What is acknowledged stays so.

@@ -129,6 +129,7 @@ func reopen(e *env) {
 		require.NoError(e, a.Put(e.ctx, more)) // Close needs no Flush
 		list = append(list, more...)
 		a = e.reopen(a, store.Policy{})
+		require.NoError(e, a.Flush(e.ctx))
 		e.holds(a, list)
 	}
 }
