@@ -176,13 +176,14 @@ const (
 )
 
 // patiently is ask, but waits and asks again when p says that it is asked too
-// often.
+// often, unless that would take too long.
 func (c *Client) patiently(ctx context.Context, p peer.ID, q Query) (answer, error) {
 	pause := firstPause
 	for attempt := 0; ; attempt++ {
 		a, err := c.ask(ctx, p, q)
 		var status *StatusError
-		if !errors.As(err, &status) || status.Code != StatusTooManyRequests || attempt == maxPatience {
+		if !errors.As(err, &status) || status.Code != StatusTooManyRequests ||
+			attempt == maxPatience || status.RetryAfter > longestPause {
 			return a, err
 		}
 		if err := sleep(ctx, max(pause, status.RetryAfter)); err != nil {

@@ -1,7 +1,7 @@
 package store
 
 import (
-	"errors"
+	"cmp"
 	"fmt"
 	"math"
 	"slices"
@@ -148,7 +148,7 @@ func decodeRequest(b []byte) (request, error) {
 	for len(b) > 0 {
 		f, n := consumeField(b)
 		if n < 0 {
-			return r, errors.Join(wrong, malformed("%v", protowire.ParseError(n)))
+			return r, cmp.Or(wrong, malformed("%v", protowire.ParseError(n)))
 		}
 		b = b[n:]
 		if err := r.set(f); err != nil && wrong == nil {

@@ -97,7 +97,8 @@ func (c *Client) Walk(q Query) (*Walk, error) {
 // more to come all the same. Those of a question with Hashes ascend within what
 // one call returns.
 //
-// When p asks for patience (StatusTooManyRequests), Next is patient for a while.
+// When p asks for patience (StatusTooManyRequests), Next is patient: five times,
+// and for no more than ten seconds at once.
 // When p doesn't know the cursor, Next goes on from the time of the last entry;
 // this isn't possible with HashesOnly. Errors are those of [Client.Query]. After
 // one the walk stands where it stood, so that Next can be called again, for this
