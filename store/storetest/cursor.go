@@ -103,7 +103,8 @@ func expiredCursor(e *env) {
 
 		ask := func(a store.Archive) {
 			e.Helper()
-			for i, cursor := range cursors {
+			for _, i := range []int{0, 11, 18, 19, 20, 21, 39} { // 20 is the first that stays
+				cursor := cursors[i]
 				e.sameWalk(m, a, store.Query{Cursor: &cursor, Limit: 6})
 				e.sameWalk(m, a, store.Query{Cursor: &cursor, Limit: 6, Backward: true})
 				e.sameWalk(m, a, store.Query{Cursor: &cursor, Limit: 6, Shard: &shardA, ContentTopics: topics[:1]})

@@ -112,6 +112,7 @@ func edge(q store.Query, p store.Page) message.Hash {
 func (e *env) walk(a store.Archive, q store.Query) []store.Entry {
 	e.Helper()
 	var all []store.Entry
+	been := make(map[message.Hash]bool)
 	for {
 		p := e.page(a, q)
 		if q.Backward {
@@ -122,6 +123,8 @@ func (e *env) walk(a store.Archive, q store.Query) []store.Entry {
 		if p.Cursor == nil {
 			return all
 		}
+		require.False(e, been[*p.Cursor], "a walk in circles")
+		been[*p.Cursor] = true
 		q.Cursor = p.Cursor
 	}
 }

@@ -53,10 +53,12 @@ func closing(e *env) {
 			acked.Add(1)
 		}
 	})
+	var isClosed atomic.Bool
 	for range 2 {
 		all.Go(func() {
 			for {
-				if _, err := a.Query(e.ctx, store.Query{Limit: 20}); err != nil {
+				was := isClosed.Load()
+				if _, err := a.Query(e.ctx, store.Query{Limit: 20}); err != nil || was {
 					assert.ErrorIs(e, err, net.ErrClosed)
 					return
 				}
@@ -65,8 +67,11 @@ func closing(e *env) {
 	}
 	<-begun
 	require.NoError(e, a.Close())
+	isClosed.Store(true)
 	all.Wait()
-	got := e.walk(e.open(store.Policy{}), store.Query{Limit: store.MaxPageSize})
+	a = e.open(store.Policy{})
+	require.NoError(e, a.Flush(e.ctx))
+	got := e.walk(a, store.Query{Limit: store.MaxPageSize})
 	n := int(acked.Load())
 	require.GreaterOrEqual(e, len(got), n, "what was acknowledged")
 	require.LessOrEqual(e, len(got), n+1, "and what was under way")

@@ -92,18 +92,22 @@ func (m *Model) Put(ctx context.Context, entries []store.Entry) error {
 		return err
 	}
 	for _, e := range entries {
-		r := row{Entry: e, size: int64(e.Message.Size())}
-		at, found := slices.BinarySearchFunc(m.data.rows, r, row.compare)
-		if found {
-			continue
-		}
-		var err error
-		if r.Message, err = message.Decode(e.Message.Encode()); err != nil {
+		own, err := message.Decode(e.Message.Encode())
+		if err != nil {
 			return &store.EntryError{Hash: e.Hash, Err: err}
 		}
-		m.data.rows = slices.Insert(m.data.rows, at, r)
+		e.Message = own
+		m.data.file(e)
 	}
 	return nil
+}
+
+// file puts an entry in its place, unless it is there.
+func (d *modelData) file(e store.Entry) {
+	r := row{Entry: e, size: int64(e.Message.Size())}
+	if at, found := slices.BinarySearchFunc(d.rows, r, row.compare); !found {
+		d.rows = slices.Insert(d.rows, at, r)
+	}
 }
 
 // Query implements store.Archive.
@@ -195,12 +199,14 @@ func admits(q store.Query, e store.Entry) bool {
 }
 
 // Prune implements store.Archive.
-func (m *Model) Prune(ctx context.Context) (p store.Pruned, err error) {
+func (m *Model) Prune(ctx context.Context) (store.Pruned, error) { return m.pruneBy(ctx, m.policy) }
+
+func (m *Model) pruneBy(ctx context.Context, policy store.Policy) (p store.Pruned, err error) {
 	if err := m.enter(ctx); err != nil {
 		return p, err
 	}
 	defer m.data.mu.Unlock()
-	rows := survivors(m.data.rows, m.policy, m.now())
+	rows := survivors(m.data.rows, policy, m.now())
 	for _, r := range m.data.rows {
 		if _, stays := slices.BinarySearchFunc(rows, r, row.compare); !stays {
 			m.data.gone[r.Hash] = gone{r.Key(), m.now()}

@@ -85,6 +85,25 @@ func (e *env) week() (list []store.Entry) {
 	return list
 }
 
+// ageBound: a message that is as old as the bound says is kept, and one a
+// nanosecond older isn't.
+func ageBound(e *env) {
+	policy := store.Policy{
+		Default: store.Retention{MaxAge: time.Hour},
+		Shards:  map[sharding.Shard]store.Retention{shardB: {MaxAge: 40 * day}},
+	}
+	a, m := e.open(policy), NewModel(Config{Policy: policy, Now: e.clock.Now})
+	for s, age := range map[sharding.Shard]time.Duration{shardA: time.Hour, shardB: 40 * day} {
+		list := e.entries(20, s, e.clock.Now().Add(-age), 1)
+		e.put(a, list...)
+		require.NoError(e, m.Put(e.ctx, list))
+	}
+	for _, step := range []time.Duration{0, 1, 9, 5, 5} {
+		e.clock.advance(step)
+		e.prune(a, m)
+	}
+}
+
 // sameTime: messages of one time are dropped by their order, too.
 func sameTime(e *env) {
 	policy := store.Policy{Shards: map[sharding.Shard]store.Retention{shardA: {MaxMessages: 7}}, Total: store.Retention{MaxMessages: 12}}

@@ -82,6 +82,7 @@ var checks = []check{
 	{"ExpiredCursor", expiredCursor},
 	{"ForgottenCursor", forgottenCursor},
 	{"Retention", retention},
+	{"AgeBound", ageBound},
 	{"SameTime", sameTime},
 	{"Gaps", gaps},
 	{"PolicyInForce", policyInForce},
