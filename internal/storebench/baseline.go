@@ -83,7 +83,7 @@ func (b *bench) fleetInserts(ctx context.Context, url string) error {
 				return err
 			}
 		}
-		start := time.Now()
+		start, m := time.Now(), newMeter()
 		next := make([]atomic.Int64, nodes)
 		var worker atomic.Int64
 		err := inParallel(ctx, nodes*fleetPool, func(ctx context.Context) error {
@@ -106,10 +106,12 @@ func (b *bench) fleetInserts(ctx context.Context, url string) error {
 		rate := float64(n) / time.Since(start).Seconds()
 		if nodes == 1 {
 			b.add(oneNode, rate, "/s")
+			b.cost(m, oneNode, n)
 			b.add("acknowledged p50", acks.percentile(50), "ms")
 			b.add(ackP99, acks.percentile(99), "ms")
 		} else {
 			b.add(fourNodes, rate, "/s")
+			b.cost(m, fourNodes, n)
 		}
 	}
 	return nil

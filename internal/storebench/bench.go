@@ -160,19 +160,23 @@ func (b *bench) questions(ctx context.Context, ask asker, reopen func() (asker, 
 		if _, _, err := b.ask(ctx, question{"warming up: " + q.name, q.ask}, 1, 20, ask); err != nil {
 			return nil, err
 		}
+		m := newMeter()
 		took, _, err := b.ask(ctx, q, 1, b.samples, ask)
 		if err != nil {
 			return nil, err
 		}
 		b.percentiles(q.name, took, 50, 90, 95)
+		b.cost(m, q.name, took.count())
 	}
 	for _, q := range []question{kinds[0], kinds[2], kinds[3]} {
+		m := newMeter()
 		took, rate, err := b.ask(ctx, q, 10, b.samples, ask)
 		if err != nil {
 			return nil, err
 		}
 		b.percentiles(q.name+", 10 clients", took, 50, 95)
 		b.add(q.name+", 10 clients", rate, "/s")
+		b.cost(m, q.name+", 10 clients", took.count())
 	}
 	if err := b.depth(ctx, ask); err != nil {
 		return nil, err
@@ -197,34 +201,36 @@ func (b *bench) percentiles(name string, s *samples, which ...float64) {
 	}
 }
 
-// depth walks pages at the new end of the archive and far back, twice, and counts
-// the second time: what a page costs apart from where its data come from.
+// depth walks pages at the new end of the archive and far back, in turns so that
+// noise meets both, twice, and counts the second time: what a page costs apart
+// from where its data come from.
 func (b *bench) depth(ctx context.Context, ask asker) error {
 	deep := b.load.entry(b.load.rows / 20).Hash
-	var cost [2]float64
-	for i, cursor := range []*message.Hash{nil, &deep} {
-		for _, counts := range []bool{false, true} {
-			took, at := new(samples), cursor
-			for range min(b.samples, b.load.rows/20/page) {
-				q := store.Query{Shard: &shard, Backward: true, Limit: page, Cursor: at}
+	pages := min(b.samples, b.load.rows/20/page-1)
+	var newest, far samples
+	for _, counts := range []bool{false, true} {
+		at := []*message.Hash{nil, &deep}
+		began := time.Now()
+		for n := 0; n < pages && time.Since(began) < 2*b.patience; n++ {
+			for i, took := range []*samples{&newest, &far} {
+				q := store.Query{Shard: &shard, Backward: true, Limit: page, Cursor: at[i]}
 				start := time.Now()
 				p, err := ask(ctx, q)
 				if err != nil {
 					return fmt.Errorf("walk: %w", err)
 				}
-				took.add(time.Since(start))
-				if p.Cursor == nil {
-					break
+				if p.Cursor == nil || len(p.Entries) != page {
+					return fmt.Errorf("walk: a page of %d ends it", len(p.Entries))
 				}
-				at = p.Cursor
-			}
-			if counts {
-				cost[i] = took.percentile(50)
+				if counts {
+					took.add(time.Since(start))
+				}
+				at[i] = p.Cursor
 			}
 		}
 	}
-	b.add("page of 100, newest p50", cost[0], "ms")
-	b.add("page of 100, deep in history p50", cost[1], "ms")
-	b.add("page deep in history / newest", cost[1]/cost[0], "")
+	b.percentiles("page of 100, newest", &newest, 50, 95)
+	b.percentiles("page of 100, deep in history", &far, 50, 95)
+	b.add("page deep in history / newest", far.percentile(50)/newest.percentile(50), "")
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -56,8 +57,9 @@ func (b *bench) storm(ctx context.Context, a store.Archive, name string, rate, n
 		defer close(watching)
 		watch(inner, &peak)
 	}()
+	debug.FreeOSMemory()
 	before := resident()
-	start := time.Now()
+	start, m := time.Now(), newMeter()
 	found, err := b.runClients(ctx, clientsTask{
 		Addr: h.Addrs()[0].String(), Peer: h.ID().String(),
 		Clients: b.clients, For: b.underLoad, Seed: b.seed + uint64(number), Rows: b.rows, Days: b.days, Start: b.load.start,
@@ -80,6 +82,7 @@ func (b *bench) storm(ctx context.Context, a store.Archive, name string, rate, n
 	b.add(name+": errors", float64(failures), "")
 	b.add(name+": pages", float64(pages.count())/b.underLoad.Seconds(), "/s")
 	b.percentiles(name+": page", &pages, 50, 99)
+	b.cost(m, name+": page and inserts", pages.count())
 	b.add(name+": inserted", float64(put.Load())/took, "/s")
 	b.add(name+": server memory before", float64(before)/(1<<20), "MiB")
 	b.add(name+": server memory at most", float64(peak.Load())/(1<<20), "MiB")

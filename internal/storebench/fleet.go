@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -198,6 +199,9 @@ func (f *fleet) page(ctx context.Context, sql string, q store.Query) (p store.Pa
 		p.Entries = p.Entries[:q.Limit]
 		last := p.Entries[q.Limit-1].Hash
 		p.Cursor = &last
+	}
+	if q.Backward {
+		slices.Reverse(p.Entries)
 	}
 	return p, rows.Err()
 }

@@ -69,7 +69,7 @@ func parse(args []string) (options, error) {
 	backends := f.String("backends", strings.Join([]string{today, postgres, sqlite}, ","), "what to measure, by `names`")
 	f.BoolVar(&o.quick, "quick", false, "50,000 messages and few questions")
 	f.StringVar(&o.keep, "keep", "", "make the archives below `directory` and leave them there")
-	f.BoolVar(&o.json, "json", false, "write JSON in place of tables")
+	f.BoolVar(&o.json, "json", false, "write JSON to the standard output, and the tables to standard error")
 	f.StringVar(&o.against, "against", "", "compare with an earlier run: `file` with its JSON")
 	if err := f.Parse(args); err != nil {
 		return o, err
@@ -147,5 +147,10 @@ func run(ctx context.Context, o options) (err error) {
 			return fmt.Errorf("%s: %w", step.name, err)
 		}
 	}
-	return b.report.write(os.Stdout, o.json, old)
+	if o.json {
+		b.report.write(os.Stderr, old)
+		return b.report.writeJSON(os.Stdout)
+	}
+	b.report.write(os.Stdout, old)
+	return nil
 }

@@ -101,11 +101,13 @@ func (b *bench) nodes(ctx context.Context, url string, a store.Archive) (err err
 		return err
 	}
 	list := entries(b.inserts, b.inserts, b.load.live)
+	m := newMeter()
 	acks, rate, err := insert(ctx, []store.Archive{a}, list, nodeBatch, nodeWriters)
 	if err != nil {
 		return err
 	}
 	b.add(oneNode, rate, "/s")
+	b.cost(m, oneNode, len(list))
 	b.add("acknowledged p50", acks.percentile(50), "ms")
 	b.add(ackP99, acks.percentile(99), "ms")
 	if err := holds(ctx, a, s.Messages, len(list)); err != nil {
@@ -122,11 +124,13 @@ func (b *bench) nodes(ctx context.Context, url string, a store.Archive) (err err
 		four = append(four, other)
 	}
 	list = entries(2*b.inserts, b.inserts, b.load.live)
+	m = newMeter()
 	acks, rate, err = insert(ctx, four, list, nodeBatch, nodeWriters)
 	if err != nil {
 		return err
 	}
 	b.add(fourNodes, rate, "/s")
+	b.cost(m, fourNodes, len(list))
 	b.percentiles("acknowledged, 4 nodes", acks, 50, 99)
 	return holds(ctx, a, s.Messages, 2*b.inserts)
 }

@@ -76,12 +76,15 @@ func (r *report) get(system, name string) float64 {
 	return math.NaN()
 }
 
-func (r *report) write(w io.Writer, asJSON bool, old *report) error {
-	if asJSON {
-		e := json.NewEncoder(w)
-		e.SetIndent("", "\t")
-		return e.Encode(r)
-	}
+func (r *report) writeJSON(w io.Writer) error {
+	e := json.NewEncoder(w)
+	e.SetIndent("", "\t")
+	return e.Encode(r)
+}
+
+// write prints tables: all figures, the targets, and the earlier run if there is
+// one.
+func (r *report) write(w io.Writer, old *report) {
 	fmt.Fprintf(w, "\n%s messages over %d days, seed %d, %s, %s\n",
 		thousands(float64(r.Rows)), r.Days, r.Seed, r.Machine, r.Began.Format(time.RFC3339))
 	var settings []string
@@ -95,7 +98,7 @@ func (r *report) write(w io.Writer, asJSON bool, old *report) error {
 	for _, n := range r.Notes {
 		fmt.Fprintln(w, "  "+n)
 	}
-	const line = "%-52s%11s%11s%8s%11s  %s\n"
+	const line = "%-62s%11s%11s%8s%11s  %s\n"
 	fmt.Fprintf(w, "\n"+line, "", today, postgres, "ratio", sqlite, "")
 	for _, name := range r.names() {
 		before, ours := r.get(today, name), r.get(postgres, name)
@@ -118,7 +121,6 @@ func (r *report) write(w io.Writer, asJSON bool, old *report) error {
 	if old != nil {
 		r.compare(w, old)
 	}
-	return nil
 }
 
 // compare prints what has changed since an earlier run, of a smaller data set

@@ -75,11 +75,13 @@ func (b *bench) embedded(ctx context.Context, a store.Archive) error {
 	} {
 		n := b.inserts / x.part
 		list := entries(run*b.inserts, n, b.load.live)
+		m := newMeter()
 		acks, rate, err := insert(ctx, []store.Archive{a}, list, x.batch, x.writers)
 		if err != nil {
 			return err
 		}
 		b.add(x.name, rate, "/s")
+		b.cost(m, x.name, n)
 		if x.name == oneNode {
 			b.add("acknowledged p50", acks.percentile(50), "ms")
 			b.add(ackP99, acks.percentile(99), "ms")
