@@ -2,12 +2,14 @@ package spool_test
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	iofs "io/fs"
 	"maps"
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"syscall"
 
 	"github.com/status-im/shoal/internal/spool"
 )
@@ -26,9 +28,10 @@ type disk struct {
 
 	limit   int64           // bytes that fit. 0: any
 	fail    func(op) error  // asked before every operation
-	shortOK func(n int) int // how much of a failing write happens
+	part    func(n int) int // how much of a failing write happens
 	locked  bool
 	crashed bool
+	ops     int
 }
 
 type op struct {
@@ -55,6 +58,7 @@ func (d *disk) check(o op) error {
 	if d.crashed {
 		return errCrash
 	}
+	d.ops++
 	if d.fail != nil {
 		return d.fail(o)
 	}
@@ -161,7 +165,7 @@ func (h *handle) ReadAt(b []byte, at int64) (int, error) {
 	return n, nil
 }
 
-var errNoSpace = errors.New("no space")
+var errNoSpace = fmt.Errorf("write: %w", syscall.ENOSPC)
 
 func (h *handle) WriteAt(b []byte, at int64) (int, error) {
 	h.d.mu.Lock()
@@ -174,8 +178,8 @@ func (h *handle) WriteAt(b []byte, at int64) (int, error) {
 		}
 	} else if err != nil {
 		n = 0
-		if h.d.shortOK != nil {
-			n = h.d.shortOK(len(b))
+		if h.d.part != nil {
+			n = h.d.part(len(b))
 		}
 	}
 	if n > 0 {
@@ -200,15 +204,22 @@ func (h *handle) Sync() error {
 	h.d.mu.Lock()
 	defer h.d.mu.Unlock()
 	if err := h.d.check(op{"sync", h.name}); err != nil {
+		// What didn't reach the disk is forgotten: the next sync succeeds and
+		// knows nothing of it.
+		h.writes = nil
 		return err
 	}
-	h.synced, h.writes = slices.Clone(h.data), nil
+	for _, w := range h.writes {
+		h.synced = apply(h.synced, w)
+	}
+	h.writes = nil
 	return nil
 }
 
 func apply(data []byte, w write) []byte {
 	if w.data == nil {
-		return data[:min(w.at, int64(len(data)))]
+		data = append(data, make([]byte, max(0, w.at-int64(len(data))))...)
+		return data[:w.at:w.at]
 	}
 	if end := w.at + int64(len(w.data)); end > int64(len(data)) {
 		data = append(data, make([]byte, end-int64(len(data)))...)

@@ -33,7 +33,7 @@
 //
 // "hello" as the first record of that segment:
 //
-//	a7726563 05000000 7e67719a 23ed5951 68656c6c6f
+//	a7726563 05000000 4cbb719a 2f57e273 68656c6c6f
 //
 // The seal comes when a segment is full. A segment without one was being written
 // when its process ended. What follows its last whole record is a write that
