@@ -61,7 +61,12 @@ type Cut struct {
 
 // Cuts says what the bounds on number and size ask for, given what is kept; age is
 // not considered. It returns a cut for each shard that has too much, and one for
-// all shards together, which counts on the shards' cuts having been made.
+// all shards together, which counts on the shards' cuts having been made. No cut
+// takes more than it must.
+//
+// What is left of a bucket in which a shard's cut ends isn't known here and taken
+// for nothing, so the total may ask for too little. Asked again when the shards'
+// cuts have been made, Cuts is exact.
 func (p Policy) Cuts(kept []Bucket) (shards map[sharding.Shard]Cut, total Cut) {
 	byShard := map[sharding.Shard][]Bucket{}
 	for _, b := range kept {
@@ -113,36 +118,21 @@ func (r Retention) cut(buckets []Bucket) Cut {
 	return c
 }
 
-// apply is what a cut leaves, as far as buckets tell.
+// apply is what a cut leaves for certain of buckets in their order.
 func (c Cut) apply(buckets []Bucket) []Bucket {
-	var rest []Bucket
-	for _, b := range buckets {
-		if b.End <= c.Before {
-			continue
+	before := func(end int64) {
+		for len(buckets) > 0 && buckets[0].End <= end {
+			buckets = buckets[1:]
 		}
-		if c.Messages > 0 || c.Bytes > 0 { // in the oldest that remains
-			share := c.share(b)
-			b.Messages -= share.Messages
-			b.Bytes -= share.Bytes
-			c = Cut{}
-		}
-		rest = append(rest, b)
 	}
-	return rest
+	before(c.Before)
+	if len(buckets) > 0 && (c.Messages > 0 || c.Bytes > 0) {
+		before(buckets[0].End)
+	}
+	return buckets
 }
 
-// share is what a cut is expected to take from a bucket: the messages it names,
-// or as many as make up the bytes.
-func (c Cut) share(b Bucket) Cut {
-	if b.Messages == 0 || b.Bytes == 0 {
-		return Cut{}
-	}
-	part := max(float64(c.Messages)/float64(b.Messages), float64(c.Bytes)/float64(b.Bytes))
-	part = min(1, part)
-	return Cut{Messages: int64(part * float64(b.Messages)), Bytes: int64(part * float64(b.Bytes))}
-}
-
-// age is the oldest timestamp that r keeps, in Unix nanoseconds.
+// horizon is the oldest timestamp that r keeps, in Unix nanoseconds.
 func (r Retention) horizon(now time.Time) (int64, bool) {
 	if r.MaxAge <= 0 {
 		return 0, false
