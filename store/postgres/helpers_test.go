@@ -2,6 +2,7 @@ package postgres_test
 
 import (
 	"context"
+	"log/slog"
 	"path/filepath"
 	"strconv"
 	"sync"
@@ -62,4 +63,9 @@ func (a *archive) Close() error {
 	err := a.Archive.Close()
 	a.once.Do(a.closed)
 	return err
+}
+
+// logger writes to the test's log.
+func logger(t testing.TB) *slog.Logger {
+	return slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelInfo}))
 }

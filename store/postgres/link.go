@@ -17,7 +17,7 @@ import (
 // within a second of it.
 const (
 	silence  = 200 * time.Millisecond
-	lifeless = 850 * time.Millisecond
+	lifeless = 750 * time.Millisecond
 	// leastProbe is what a probe gets at least, though it begins late.
 	leastProbe = 300 * time.Millisecond
 	// probeEvery and probeFor are for a server that is away.
@@ -260,9 +260,6 @@ func (l *link) watch(ctx context.Context) {
 		case <-l.kick:
 		}
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.setUp(false, errAway)
 }
 
 // nextProbe says when the server is to be asked. The lock is held.

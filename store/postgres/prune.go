@@ -34,7 +34,7 @@ func (a *Archive) upkeep() {
 		if err == nil {
 			_, err = a.prune(a.ctx, true)
 		}
-		if err != nil && !errors.Is(err, errOthersTurn) && !errors.Is(err, errAway) && a.ctx.Err() == nil {
+		if err != nil && !errors.Is(err, errOthersTurn) && !broken(err) && a.ctx.Err() == nil {
 			a.log.Warn("postgres: upkeep", "err", err)
 		}
 		// Nodes started together don't all come at once.

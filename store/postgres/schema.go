@@ -61,10 +61,15 @@ type queryer interface {
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 }
 
+// haveTables reads the catalog as any table is read: what looks names up in it may
+// not have heard yet of what another node made while we waited for the lock.
+const haveTables = `SELECT EXISTS (SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n
+	ON n.oid = c.relnamespace WHERE c.relname = 'shoal_schema' AND n.nspname = current_schema())`
+
 // schemaVersion is 0 where there are no tables.
 func schemaVersion(ctx context.Context, q queryer) (version int, err error) {
 	var there bool
-	err = q.QueryRow(ctx, `SELECT to_regclass('shoal_schema') IS NOT NULL`).Scan(&there)
+	err = q.QueryRow(ctx, haveTables).Scan(&there)
 	if err != nil || !there {
 		return 0, err
 	}
