@@ -115,11 +115,11 @@ func TestDecodersAllocateLittle(t *testing.T) {
 	full := store.AppendResponse("id", 200, "OK", store.Page{Entries: list, Cursor: &list[99].Hash})
 	for _, b := range [][]byte{
 		full,
-		bytes.Repeat(unhex("a20122 0a20 1111111111111111111111111111111111111111111111111111111111111111"), 100_000),
-		bytes.Repeat(unhex("a20100"), 1<<20),
-		bytes.Repeat(unhex("5a00"), 1<<20),
-		bytes.Repeat(unhex("a306"), 1<<20),
-		append(unhex("5affffff07"), bytes.Repeat([]byte{'x'}, 1<<24-1)...),
+		bytes.Repeat(unhex("a20122 0a20 1111111111111111111111111111111111111111111111111111111111111111"), 20_000),
+		bytes.Repeat(unhex("a20100"), 1<<18),
+		bytes.Repeat(unhex("5a00"), 1<<18),
+		bytes.Repeat(unhex("a306"), 1<<18),
+		append(unhex("5affff7f"), bytes.Repeat([]byte{'x'}, 1<<21-1)...),
 	} {
 		for _, bare := range []bool{false, true} {
 			q := store.Query{HashesOnly: bare, Limit: 100}

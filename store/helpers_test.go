@@ -113,8 +113,12 @@ func (a *memory) Query(_ context.Context, q store.Query) (store.Page, error) {
 		}
 	}
 	start, end := q.Bounds()
-	var match []store.Entry
-	for _, e := range a.entries {
+	var match []store.Entry // one more than the page has
+	for i := range a.entries {
+		e := a.entries[i]
+		if q.Backward {
+			e = a.entries[len(a.entries)-1-i]
+		}
 		k := e.Key()
 		switch {
 		case q.Shard != nil && *q.Shard != e.Shard,
@@ -123,12 +127,11 @@ func (a *memory) Query(_ context.Context, q store.Query) (store.Page, error) {
 			k.Time < start || k.Time >= end,
 			cursor != nil && !q.Backward && k.Compare(*cursor) <= 0,
 			cursor != nil && q.Backward && k.Compare(*cursor) >= 0:
-		default:
-			match = append(match, e)
+			continue
 		}
-	}
-	if q.Backward {
-		slices.Reverse(match)
+		if match = append(match, e); len(match) > q.Limit {
+			break
+		}
 	}
 	n, bytes := 0, 0
 	for n < min(q.Limit, len(match)) && (q.MaxBytes == 0 || bytes < q.MaxBytes) {

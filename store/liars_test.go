@@ -198,12 +198,28 @@ func TestEndlessCursors(t *testing.T) {
 // Messages that Verify refuses are left out; if there is nothing else, the peer is
 // left.
 func TestVerify(t *testing.T) {
-	var list []store.Entry
-	for i := range 12_000 {
-		list = append(list, entry(i))
-	}
+	const length = 25_000
+	places := map[message.Hash]int{}
 	pair(t, func(t *testing.T, client, server host.Host) {
-		serve(t, server, archive(list...), store.ServerConfig{Rate: -1})
+		serve(t, server, source(func(_ context.Context, q store.Query) (store.Page, error) {
+			i, step := 0, 1
+			if len(q.ContentTopics) > 0 { // B's, which are every other one
+				i, step = 1, 2
+			}
+			if q.Cursor != nil {
+				i = places[*q.Cursor] + step
+			}
+			var p store.Page
+			for ; len(p.Entries) < q.Limit; i += step {
+				e := entry(i)
+				if _, end := q.Bounds(); e.Message.Timestamp >= end || i >= length {
+					return p, nil
+				}
+				p.Entries = append(p.Entries, e)
+				places[e.Hash], p.Cursor = i, &e.Hash
+			}
+			return p, nil
+		}), store.ServerConfig{Rate: -1})
 		forged := func(topic string, m *message.Message) error {
 			require.Equal(t, shard.PubsubTopic(), topic)
 			if m.ContentTopic == topicB {
@@ -226,19 +242,18 @@ func TestVerify(t *testing.T) {
 		require.Equal(t, uint64(500), c.Dropped())
 		p, err := c.Query(t.Context(), server.ID(), store.Query{Limit: 3})
 		require.NoError(t, err)
-		require.Equal(t, []store.Entry{list[0], list[2]}, p.Entries)
-		require.Equal(t, list[2].Hash, *p.Cursor)
+		require.Equal(t, []store.Entry{entry(0), entry(2)}, p.Entries)
+		require.Equal(t, entry(2).Hash, *p.Cursor)
 
 		start := time.Now()
 		n, err = 0, nil
-		for _, err = range c.All(t.Context(), server.ID(), store.Query{Shard: &shard, ContentTopics: []string{topicB}}) {
+		for _, err = range c.All(t.Context(), server.ID(), store.Query{Shard: &shard, ContentTopics: []string{topicB}, End: at(19_000)}) {
 			n++
 		}
-		require.NoError(t, err, "6,000 in a row happen")
+		require.NoError(t, err, "9,500 in a row happen")
 		require.Zero(t, n)
 
-		c = store.NewClient(client, store.ClientConfig{Rate: -1, Verify: func(string, *message.Message) error { return context.Canceled }})
-		for _, err = range c.All(t.Context(), server.ID(), store.Query{}) {
+		for _, err = range c.All(t.Context(), server.ID(), store.Query{Shard: &shard, ContentTopics: []string{topicB}}) {
 			n++
 		}
 		require.ErrorIs(t, err, store.ErrUnverified)

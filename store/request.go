@@ -151,8 +151,8 @@ func decodeRequest(b []byte) (request, error) {
 			return r, cmp.Or(wrong, malformed("%v", protowire.ParseError(n)))
 		}
 		b = b[n:]
-		if err := r.set(f); err != nil && wrong == nil {
-			wrong = err
+		if wrong == nil || f.num == reqID {
+			wrong = cmp.Or(wrong, r.set(f))
 		}
 	}
 	return r, wrong

@@ -6,6 +6,22 @@
 // filed under. A [Server] answers from an [Archive], within limits. Two archives
 // come with Shoal: package sqlite, embedded, and package postgres, which several
 // store nodes share.
+//
+// # On the wire
+//
+// One stream carries one request and one response, each a protobuf message behind
+// its length. A request of 29 bytes for the oldest twenty messages of a shard, and
+// a response without any:
+//
+//	0a 01 31          field 1: request id "1"      0a 01 31      field 1: request id
+//	10 01             field 2: with messages       50 c8 01      field 10: status 200
+//	52 10 2f77616b…   field 10: /waku/2/rs/16/32   5a 02 4f 4b   field 11: "OK"
+//	a0 03 01          field 52: forward
+//	a8 03 14          field 53: twenty
+//
+// Status 200 is an answer, 300 a failure or an unknown cursor, 400 a question that
+// makes no sense, 429 one too many, 503 no answer for now; a description follows
+// in plain words. With 429 and 503 it ends in "retry after 250ms", or so.
 package store
 
 import (
