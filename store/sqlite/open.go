@@ -60,8 +60,14 @@ func (a *Archive) first(ctx context.Context) error {
 	var err error
 	if size(a.path) == 0 && known {
 		err = fmt.Errorf("%w: the file is gone", errDamaged)
-	} else if err = a.open(ctx); err == nil {
-		return nil
+	} else {
+		err = a.open(ctx)
+		if classify(err) == faultFull && a.release() {
+			err = a.open(ctx)
+		}
+		if err == nil {
+			return nil
+		}
 	}
 	// What stands here may be anything, unless an archive was here before.
 	switch {
@@ -221,17 +227,26 @@ func (a *Archive) leave(d *database) error {
 	}
 	var err error
 	if d != nil {
-		ctx := context.Background()
-		err = d.transact(ctx, func(tx *sql.Tx) error {
-			_, err := tx.ExecContext(ctx, writeState, stateClean, 1, "")
-			return err
-		})
-		if err == nil {
-			err = truncateLog(ctx, d)
+		err = a.leaveState(d)
+		if classify(err) == faultFull && a.release() {
+			err = a.leaveState(d)
 		}
 		err = errors.Join(err, d.close())
 	}
 	return errors.Join(err, a.lock.Close())
+}
+
+// leaveState notes that nothing depends on the log any more.
+func (a *Archive) leaveState(d *database) error {
+	ctx := context.Background()
+	err := d.transact(ctx, func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, writeState, stateClean, 1, "")
+		return err
+	})
+	if err == nil {
+		err = truncateLog(ctx, d)
+	}
+	return err
 }
 
 // truncateLog has the file take over its log.

@@ -14,8 +14,8 @@ const maxTopics = 10_000
 
 const (
 	// A hash is looked for before it is filed: no index on all of it makes sure.
-	insertMessage = `INSERT INTO shoal_messages (shard, topic, time, prefix, rest, message)
-		SELECT ?, ?, ?, ?, ?, ?
+	insertMessage = `INSERT OR FAIL INTO shoal_messages (shard, topic, time, prefix, rest, seal, message)
+		SELECT ?, ?, ?, ?, ?, ?, ?
 		WHERE NOT EXISTS (SELECT 1 FROM shoal_messages WHERE prefix = ? AND rest = ? AND shard = ?)`
 	findTopic    = `SELECT id FROM shoal_topics WHERE shard = ? AND name = ?`
 	insertTopic  = `INSERT INTO shoal_topics (shard, name) VALUES (?, ?)`
@@ -89,7 +89,8 @@ func (a *Archive) insert(w *writing, r *filed) error {
 	}
 	prefix, rest := split(r.key.Hash)
 	result, err := w.stmt(insertMessage).ExecContext(w.ctx,
-		r.shard, topic, r.key.Time, prefix, rest, r.encoded, prefix, rest, r.shard)
+		r.shard, topic, r.key.Time, prefix, rest, sealMessage(r.shard, topic, r.encoded), r.encoded,
+		prefix, rest, r.shard)
 	if err != nil {
 		return err
 	}

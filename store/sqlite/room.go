@@ -38,7 +38,10 @@ func (a *Archive) release() bool {
 // shrink gives pages back to the system that have become free, if they are many:
 // the others are soon filled again.
 func (a *Archive) shrink(ctx context.Context) error {
-	for more := a.path != ""; more; {
+	if a.path == "" {
+		return nil
+	}
+	for more := true; more; {
 		err := a.do(ctx, &job{solo: func(d *database) (err error) {
 			more, err = shrinkSome(d)
 			a.dirty += shrinkPages
@@ -48,7 +51,12 @@ func (a *Archive) shrink(ctx context.Context) error {
 			return err
 		}
 	}
-	return nil
+	// The file becomes smaller when it takes over its log.
+	return a.do(ctx, &job{solo: func(*database) error {
+		a.due = time.Time{}
+		a.checkpoint()
+		return nil
+	}})
 }
 
 func shrinkSome(d *database) (more bool, err error) {

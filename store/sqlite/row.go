@@ -3,6 +3,7 @@ package sqlite
 import (
 	"encoding/binary"
 	"fmt"
+	"hash/crc32"
 	"hash/fnv"
 	"math"
 	"time"
@@ -42,17 +43,19 @@ func numberShard(n int64) (sharding.Shard, error) {
 type row struct {
 	id      int64
 	shard   int64
+	topic   int64
 	key     store.Key
+	seal    int64
 	message []byte
 }
 
 // columns is what scan reads.
-const columns = `id, shard, time, prefix, rest, message`
+const columns = `id, shard, topic, time, prefix, rest, seal, message`
 
 func (r *row) scan(from interface{ Scan(...any) error }) error {
 	var prefix int64
 	var rest []byte
-	err := from.Scan(&r.id, &r.shard, &r.key.Time, &prefix, &rest, &r.message)
+	err := from.Scan(&r.id, &r.shard, &r.topic, &r.key.Time, &prefix, &rest, &r.seal, &r.message)
 	if err != nil {
 		return err
 	}
@@ -66,6 +69,9 @@ func (r *row) entry() (store.Entry, error) {
 	s, err := numberShard(r.shard)
 	if err != nil {
 		return store.Entry{}, err
+	}
+	if r.seal != sealMessage(r.shard, r.topic, r.message) {
+		return store.Entry{}, fmt.Errorf("%w: message %s is not as it was filed", errDamaged, r.key.Hash)
 	}
 	m, err := message.Decode(r.message)
 	if err != nil {
@@ -87,6 +93,16 @@ func seal(numbers ...int64) int64 {
 	}
 	return int64(h.Sum64())
 }
+
+// sealMessage sums up what a message's hash leaves out: 32 bits, to save room.
+func sealMessage(shard, topic int64, encoded []byte) int64 {
+	var b [16]byte
+	binary.BigEndian.PutUint64(b[:8], uint64(shard))
+	binary.BigEndian.PutUint64(b[8:], uint64(topic))
+	return int64(int32(crc32.Update(crc32.Checksum(b[:], castagnoli), castagnoli, encoded)))
+}
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // hourOf and dayOf count since 1970.
 func hourOf(ns int64) int64 { return ns / int64(time.Hour) }

@@ -23,7 +23,9 @@ const applicationID = 0x53686f61
 // number that sorts as they do, and rest the others. The indexes hold the prefix
 // alone, which makes them half as large; who reads by them compares rest. A
 // shard is a number, the cluster times 65,536 plus the index, and a topic is a
-// shard's content topic, named once in shoal_topics.
+// shard's content topic, named once in shoal_topics. A seal sums up the rest of
+// its row: the hash doesn't cover all of a message, and nothing else would tell
+// that a number has changed.
 var migrations = [schemaVersion][]string{{
 	`CREATE TABLE shoal_schema (version INTEGER NOT NULL)`,
 	`CREATE TABLE shoal_state (name TEXT PRIMARY KEY, number INTEGER NOT NULL, text TEXT NOT NULL)`,
@@ -36,12 +38,12 @@ var migrations = [schemaVersion][]string{{
 		time    INTEGER NOT NULL,
 		prefix  INTEGER NOT NULL,
 		rest    BLOB    NOT NULL,
+		seal    INTEGER NOT NULL,
 		message BLOB    NOT NULL)`,
 	`CREATE INDEX shoal_messages_hash ON shoal_messages (prefix)`,
 	`CREATE INDEX shoal_messages_shard ON shoal_messages (shard, time, prefix)`,
 	`CREATE INDEX shoal_messages_topic ON shoal_messages (topic, time, prefix)`,
-	// What is kept of a shard within an hour. Rows that are numbers and nothing
-	// else have a seal: nothing else would tell that one has changed.
+	// What is kept of a shard within an hour.
 	`CREATE TABLE shoal_buckets (
 		shard INTEGER NOT NULL, hour INTEGER NOT NULL,
 		messages INTEGER NOT NULL, bytes INTEGER NOT NULL, seal INTEGER NOT NULL,

@@ -1,0 +1,118 @@
+package sqlite_test
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"fmt"
+	mrand "math/rand/v2"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/status-im/shoal/message"
+	"github.com/status-im/shoal/sharding"
+	"github.com/status-im/shoal/store"
+	"github.com/status-im/shoal/store/sqlite"
+)
+
+var benchShard = sharding.Shard{Cluster: 16, Index: 128}
+
+// traffic makes messages as a community does: 2 KiB of noise each, a thousand
+// content topics of which few are busy, times that ascend.
+type traffic struct {
+	rand  *mrand.Rand
+	zipf  *mrand.Zipf
+	noise []byte
+	time  time.Time
+	step  time.Duration
+	n     uint64
+}
+
+func newTraffic(from time.Time, step time.Duration) *traffic {
+	r := mrand.New(mrand.NewPCG(1, 2))
+	t := &traffic{rand: r, zipf: mrand.NewZipf(r, 1.1, 4, 999), noise: make([]byte, 1<<20), time: from, step: step}
+	_, _ = rand.Read(t.noise)
+	return t
+}
+
+func benchTopic(n uint64) string { return fmt.Sprintf("/waku/1/0x%08x/rfc26", 0x9c220000+n) }
+
+func (t *traffic) next() store.Entry {
+	t.time = t.time.Add(t.step)
+	t.n++
+	payload := make([]byte, 2048)
+	copy(payload, t.noise[t.rand.IntN(len(t.noise)-len(payload)):])
+	binary.BigEndian.PutUint64(payload, t.n)
+	return store.NewEntry(benchShard, &message.Message{
+		Payload: payload, ContentTopic: benchTopic(t.zipf.Uint64()), Timestamp: t.time.UnixNano(),
+		Meta: t.noise[:64], Version: 1,
+	})
+}
+
+func (t *traffic) batch(n int) []store.Entry {
+	list := make([]store.Entry, n)
+	for i := range list {
+		list[i] = t.next()
+	}
+	return list
+}
+
+// filled is an archive with n messages over 30 days.
+func filled(b testing.TB, n int) *sqlite.Archive {
+	path := filepath.Join(b.TempDir(), "archive.db")
+	a, err := sqlite.Open(context.Background(), path, sqlite.Config{PruneEvery: -1})
+	require.NoError(b, err)
+	b.Cleanup(func() { require.NoError(b, a.Close()) })
+	t := newTraffic(time.Now().Add(-30*24*time.Hour), 30*24*time.Hour/time.Duration(max(n, 1)))
+	for left := n; left > 0; left -= 500 {
+		require.NoError(b, a.Put(context.Background(), t.batch(min(500, left))))
+	}
+	return a
+}
+
+// BenchmarkPut puts batches of 50 messages, from one caller and from several.
+func BenchmarkPut(b *testing.B) {
+	for _, size := range []int{1, 50, 200} {
+		for _, callers := range []int{1, 8} {
+			b.Run(fmt.Sprintf("batch=%d/callers=%d", size, callers), func(b *testing.B) {
+				a := filled(b, 0)
+				t := newTraffic(time.Now().Add(-24*time.Hour), time.Millisecond)
+				batches := make([][]store.Entry, 0, b.N)
+				for left := b.N; left > 0; left -= size {
+					batches = append(batches, t.batch(min(size, left)))
+				}
+				var next atomic.Int64
+				var worst atomic.Int64
+				var group sync.WaitGroup
+				b.ResetTimer()
+				for range callers {
+					group.Go(func() {
+						for {
+							i := int(next.Add(1)) - 1
+							if i >= len(batches) {
+								return
+							}
+							began := time.Now()
+							if err := a.Put(context.Background(), batches[i]); err != nil {
+								b.Error(err)
+							}
+							worst.Store(max(worst.Load(), int64(time.Since(began))))
+						}
+					})
+				}
+				group.Wait()
+				b.StopTimer()
+				b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "messages/s")
+				b.ReportMetric(float64(worst.Load())/1e6, "worst-ms")
+				s, err := a.Stats(context.Background())
+				require.NoError(b, err)
+				b.ReportMetric(float64(s.DiskBytes)/float64(s.Messages), "disk-bytes/message")
+			})
+		}
+	}
+}
