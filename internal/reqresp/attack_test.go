@@ -240,22 +240,20 @@ func TestResourceManager(t *testing.T) {
 // A message of 16 MiB is what libp2p's limits leave room for.
 func TestLargeResponses(t *testing.T) {
 	p2ptest.Bubble(t, func(t *testing.T) {
+		// On a machine so small that the limits aren't scaled up.
+		m, err := rcmgr.NewResourceManager(rcmgr.NewFixedLimiter(rcmgr.DefaultLimits.Scale(64<<20, 512)), rcmgr.WithMetricsDisabled())
+		require.NoError(t, err)
 		n := p2ptest.New(t, p2ptest.Config{})
-		hosts := make([]host.Host, 2)
-		for i := range hosts { // on machines so small that the limits aren't scaled up
-			m, err := rcmgr.NewResourceManager(rcmgr.NewFixedLimiter(rcmgr.DefaultLimits.Scale(64<<20, 512)), rcmgr.WithMetricsDisabled())
-			require.NoError(t, err)
-			hosts[i] = n.Host(p2ptest.HostConfig{Resources: m})
-		}
+		client, server := n.Host(p2ptest.HostConfig{Resources: m}), n.Host(p2ptest.HostConfig{})
 		cfg := limits
 		cfg.MaxResponse = 16 << 20
-		s := reqresp.Serve(hosts[1], id, cfg, func(context.Context, peer.ID, []byte) ([]byte, error) {
+		s := reqresp.Serve(server, id, cfg, func(context.Context, peer.ID, []byte) ([]byte, error) {
 			return make([]byte, cfg.MaxResponse), nil
 		})
 		defer s.Close()
-		p2ptest.Connect(t, hosts[0], hosts[1])
+		p2ptest.Connect(t, client, server)
 		for range 2 {
-			b, err := reqresp.Do(t.Context(), hosts[0], hosts[1].ID(), id, cfg, nil)
+			b, err := reqresp.Do(t.Context(), client, server.ID(), id, cfg, make([]byte, limits.MaxRequest))
 			require.NoError(t, err)
 			require.Len(t, b, cfg.MaxResponse)
 		}

@@ -44,13 +44,14 @@ func Do(ctx context.Context, h host.Host, p peer.ID, id protocol.ID, cfg Config,
 		s.Reset()
 		return nil, fail("open", err)
 	}
+	defer mem.release()
 
 	w := start(ctx, cancel, s, cfg.FirstByte)
 	writeErr := wire.WriteFrame(s, request)
 	if writeErr == nil {
 		writeErr = s.CloseWrite()
 	}
-	mem.release(len(request))
+	mem.release()
 	response, err := mem.read(w, cfg.MaxResponse)
 	if err != nil {
 		op := "read"

@@ -182,27 +182,40 @@ func (w *watch) end(err error) error {
 	return nil
 }
 
-// account is what a stream holds, with the resource manager.
-type account struct{ scope network.StreamScope }
+// account is what a stream holds, with the resource manager. It is given back by
+// release and not only with the stream, which may linger until the other side has
+// closed it as well.
+type account struct {
+	scope network.StreamScope
+	held  int
+}
 
 // open names the stream's service.
-func open(s network.Stream, service string) (account, error) {
-	a := account{s.Scope()}
+func open(s network.Stream, service string) (*account, error) {
+	a := &account{scope: s.Scope()}
 	if service == "" {
 		return a, nil
 	}
 	return a, a.scope.SetService(service)
 }
 
-// reserve accounts for so many bytes, until release or the end of the stream.
-func (a account) reserve(n int) error {
-	return a.scope.ReserveMemory(n, network.ReservationPriorityAlways)
+// reserve accounts for so many bytes more.
+func (a *account) reserve(n int) error {
+	err := a.scope.ReserveMemory(n, network.ReservationPriorityAlways)
+	if err == nil {
+		a.held += n
+	}
+	return err
 }
 
-func (a account) release(n int) { a.scope.ReleaseMemory(n) }
+// release gives everything back.
+func (a *account) release() {
+	a.scope.ReleaseMemory(a.held)
+	a.held = 0
+}
 
 // read reads a frame for which there is room.
-func (a account) read(r io.Reader, limit int) ([]byte, error) {
+func (a *account) read(r io.Reader, limit int) ([]byte, error) {
 	size, err := wire.ReadLength(r, limit)
 	if err != nil {
 		return nil, err
@@ -210,11 +223,7 @@ func (a account) read(r io.Reader, limit int) ([]byte, error) {
 	if err := a.reserve(size); err != nil {
 		return nil, err
 	}
-	b, err := wire.ReadBody(r, size)
-	if err != nil {
-		a.release(size)
-	}
-	return b, err
+	return wire.ReadBody(r, size)
 }
 
 func mapError(err error) error {

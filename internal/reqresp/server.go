@@ -117,6 +117,7 @@ func (s *Server) exchange(stream network.Stream, from peer.ID) error {
 		stream.Reset()
 		return err
 	}
+	defer mem.release()
 	ctx, stop := context.WithTimeoutCause(s.ctx, s.cfg.Total, &TimeoutError{After: s.cfg.Total})
 	defer stop()
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -134,7 +135,7 @@ func (s *Server) exchange(stream network.Stream, from peer.ID) error {
 // refused is the error of an exchange that got its answer from Refuse.
 type refused struct{ error }
 
-func (s *Server) answer(ctx context.Context, w *watch, mem account, from peer.ID) error {
+func (s *Server) answer(ctx context.Context, w *watch, mem *account, from peer.ID) error {
 	request, err := mem.read(w, s.cfg.MaxRequest)
 	if err != nil {
 		return s.refuse(w, nil, mapError(err))
