@@ -41,7 +41,3 @@ func appDatabase(t testing.TB) *sql.DB {
 	t.Cleanup(func() { require.NoError(t, db.Close()) })
 	return db
 }
-
-const victimEnv = "X"
-
-func victim(string) {}

@@ -102,12 +102,17 @@ func (a *Archive) renew(ctx context.Context, damage error) error {
 		return err
 	}
 	missing := recent(a.marks.all())
-	if err := a.open(ctx); err != nil {
+	d, err := a.opened(ctx)
+	if err != nil {
 		return fmt.Errorf("sqlite: %s: %w", a.path, err)
 	}
 	what := fmt.Sprintf("the archive was found damaged and set aside as %s: %v", aside, damage)
 	a.cfg.Logger.Error("archive damaged", "aside", aside, "err", damage)
-	return a.declare(ctx, a.db, what, now, missing)
+	if err := a.declare(ctx, d, what, now, missing); err != nil {
+		return errors.Join(err, d.close())
+	}
+	a.serve(d)
+	return nil
 }
 
 // declare notes a damage, and the shards of which something is missing.

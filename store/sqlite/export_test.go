@@ -31,3 +31,13 @@ func Checkpoint(a *Archive) error {
 		return nil
 	}})
 }
+
+// Check examines all of an archive's database, with its counts and seals.
+func Check(ctx context.Context, a *Archive) error {
+	d, err := a.use()
+	if err != nil {
+		return err
+	}
+	defer d.users.Done()
+	return thorough(ctx, d)
+}

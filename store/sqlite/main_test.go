@@ -9,7 +9,7 @@ import (
 
 func TestMain(m *testing.M) {
 	if path := os.Getenv(victimEnv); path != "" {
-		victim(path)
+		victim(path) // has no end of its own
 	}
 	goleak.VerifyTestMain(m)
 }

@@ -26,6 +26,7 @@ const (
 	stateClean   = "clean"   // 1: the file was closed in order
 	stateDamaged = "damaged" // since when, and what
 	stateOpened  = "opened"  // when
+	stateLooked  = "looked"  // when all of a large file was found in order
 )
 
 // missingName is the name of a shard whose mark a damage has put back.

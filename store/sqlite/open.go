@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/gofrs/flock"
 )
@@ -82,12 +83,26 @@ func (a *Archive) first(ctx context.Context) error {
 }
 
 // open opens the file, and makes it if there is none.
-func (a *Archive) open(ctx context.Context) (err error) {
+func (a *Archive) open(ctx context.Context) error {
+	d, err := a.opened(ctx)
+	if err == nil {
+		a.serve(d)
+	}
+	return err
+}
+
+func (a *Archive) serve(d *database) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.db = d
+}
+
+func (a *Archive) opened(ctx context.Context) (_ *database, err error) {
 	logged := size(a.path+"-wal") > 0
 	fresh := size(a.path) == 0
 	d, err := connect(a.path, a.cfg.Readers)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer func() {
 		if err != nil {
@@ -101,38 +116,41 @@ func (a *Archive) open(ctx context.Context) (err error) {
 		err = a.recognise(ctx, d)
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := migrate(ctx, d.write, true); err != nil {
-		return err
+		return nil, err
 	}
 	if err := d.prepare(ctx); err != nil {
-		return noSchema(err)
+		return nil, noSchema(err)
 	}
 	if err := a.load(ctx, d); err != nil {
-		return err
+		return nil, err
 	}
 	clean, _, err := loadState(ctx, d.writes[readState][0], stateClean)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if !fresh {
-		if err := a.examine(ctx, d, clean == 0); err != nil {
-			return err
+		looked, _, err := loadState(ctx, d.writes[readState][0], stateLooked)
+		if err != nil {
+			return nil, err
 		}
+		more, err := examine(ctx, d)
+		if err != nil {
+			return nil, err
+		}
+		a.toLook = more && (clean == 0 || a.cfg.Now().Sub(time.Unix(0, looked)) > lookEvery)
 		if clean == 0 && !logged {
 			if err := a.lostLog(ctx, d); err != nil {
-				return err
+				return nil, err
 			}
 		}
 	}
 	if err := a.enterState(ctx, d); err != nil {
-		return err
+		return nil, err
 	}
-	a.mu.Lock()
-	a.db = d
-	a.mu.Unlock()
-	return nil
+	return d, nil
 }
 
 // create makes an empty archive.

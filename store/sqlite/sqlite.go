@@ -74,6 +74,7 @@ type Archive struct {
 	filled     chan struct{}  // the disk has become full
 
 	pruning sync.Mutex
+	toLook  bool           // there is more to examine
 	work    sync.WaitGroup // upkeep, and what looks through files
 	written chan struct{}  // closed when the writer has ended
 
@@ -128,6 +129,9 @@ func New(ctx context.Context, db *sql.DB, cfg Config) (*Archive, error) {
 func (a *Archive) start() {
 	go a.write()
 	a.work.Go(a.upkeep)
+	if a.toLook {
+		a.work.Go(a.look)
+	}
 }
 
 // use returns the database for a question, which calls users.Done when it is
