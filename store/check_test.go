@@ -17,7 +17,7 @@ import (
 
 // A timestamp is kept from the retention's age on until MaxFuture, inclusive.
 func TestCheckEntriesTime(t *testing.T) {
-	cases(t, 20_000)
+	cases(t, 5_000)
 	rapid.Check(t, func(t *rapid.T) {
 		now := time.Unix(0, rapid.Int64Range(0, math.MaxInt64-int64(store.MaxFuture)).Draw(t, "now"))
 		s := sharding.Shard{Index: 1}

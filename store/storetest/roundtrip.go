@@ -78,17 +78,15 @@ func roundTrip(e *env) {
 	all := special(e.clock.Now())
 	assert.Equal(e, message.LargeMaxSize, all["1 MiB"].Size(), "the suite's own largest message")
 	var list []store.Entry
-	for name, m := range all {
+	for _, m := range all {
 		for _, s := range []sharding.Shard{{}, shardA, shardC} {
 			if m.Size() > 1000 && s != shardA {
 				continue
 			}
-			x := store.NewEntry(s, m)
-			list = append(list, x)
-			require.NoError(e, a.Put(e.ctx, []store.Entry{x}), name)
+			list = append(list, store.NewEntry(s, m))
 		}
 	}
-	require.NoError(e, a.Flush(e.ctx))
+	e.put(a, list...)
 	check := func(a store.Archive) {
 		e.Helper()
 		e.holds(a, list)
