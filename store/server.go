@@ -45,8 +45,8 @@ type ServerConfig struct {
 	// Queries is how many questions the archive is asked at once. 0:
 	// DefaultQueries.
 	Queries int
-	// Waiting is how many more may wait for their turn, for a second at most. 0:
-	// DefaultWaiting.
+	// Waiting is how many more may wait for their turn: up to QueryTimeout, but
+	// only a second while the archive answers nobody. 0: DefaultWaiting.
 	Waiting int
 	// QueryTimeout is how long the archive may take. A question that takes
 	// longer, or for which there is no room, is answered with
@@ -69,8 +69,8 @@ func (c ServerConfig) withDefaults() ServerConfig {
 }
 
 const (
-	// waitLimit is how long a question waits for its turn: those who ask while
-	// the archive hangs are told so within this time.
+	// waitLimit is how long a question waits for its turn while the archive
+	// hangs: those who ask are told so within this time.
 	waitLimit = time.Second
 	// serverTotal bounds an exchange: a page takes its time on a slow link.
 	serverTotal = 30 * time.Second
@@ -99,6 +99,7 @@ type Server struct {
 	budget  *budget
 	turns   chan struct{} // one for each running query
 	waiting atomic.Int64
+	alive   atomic.Pointer[time.Time] // when the archive answered last
 
 	exchanges *reqresp.Server
 	stats     struct {
@@ -115,6 +116,7 @@ func NewServer(h host.Host, source Source, cfg ServerConfig) *Server {
 		budget: newBudget(cfg.Rate, cfg.Burst),
 		turns:  make(chan struct{}, cfg.Queries),
 	}
+	s.alive.Store(new(time.Now()))
 	s.exchanges = reqresp.Serve(h, ID, reqresp.Config{
 		Service:     service,
 		MaxRequest:  maxRequest,
@@ -220,6 +222,9 @@ func (s *Server) query(ctx context.Context, q Query) (Page, error) {
 	defer cancel()
 	q.MaxBytes = s.cfg.PageBytes
 	page, err := s.source.Query(ctx, q)
+	if err == nil {
+		s.alive.Store(new(time.Now()))
+	}
 	if err != nil && ctx.Err() != nil {
 		err = context.Cause(ctx)
 	}
@@ -240,15 +245,22 @@ func (s *Server) turn(ctx context.Context) error {
 	if s.waiting.Add(1) > int64(s.cfg.Waiting) {
 		return fmt.Errorf("%w: too many questions", ErrUnavailable)
 	}
+	began := time.Now()
 	timer := time.NewTimer(waitLimit)
 	defer timer.Stop()
-	select {
-	case s.turns <- struct{}{}:
-		return nil
-	case <-timer.C:
-		return fmt.Errorf("%w: %d questions are running", ErrUnavailable, s.cfg.Queries)
-	case <-ctx.Done():
-		return context.Cause(ctx)
+	for {
+		select {
+		case s.turns <- struct{}{}:
+			return nil
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-timer.C:
+		}
+		quiet := time.Since(*s.alive.Load())
+		if quiet >= waitLimit || time.Since(began) >= s.cfg.QueryTimeout {
+			return fmt.Errorf("%w: %d questions are running", ErrUnavailable, s.cfg.Queries)
+		}
+		timer.Reset(waitLimit - quiet)
 	}
 }
 

@@ -459,3 +459,22 @@ func TestAnswerNotRead(t *testing.T) {
 		require.Equal(t, uint64(1), s.Stats().Failed)
 	})
 }
+
+// An archive that is slow and answers gets its time, and those who wait theirs.
+func TestServerBusyArchive(t *testing.T) {
+	pair(t, func(t *testing.T, client, server host.Host) {
+		serve(t, server, source(func(context.Context, store.Query) (store.Page, error) {
+			time.Sleep(600 * time.Millisecond)
+			return store.Page{}, nil
+		}), store.ServerConfig{Rate: -1, Queries: 1})
+		c := store.NewClient(client, fast)
+		var wg sync.WaitGroup
+		for range 7 {
+			wg.Go(func() {
+				_, err := c.Query(t.Context(), server.ID(), store.Query{})
+				require.NoError(t, err)
+			})
+		}
+		wg.Wait()
+	})
+}
