@@ -67,13 +67,22 @@ func (c *condition) isFull() bool {
 	return c.full.err != nil
 }
 
-// damaged begins a damage, or ends it if err is nil. It returns whether it is news.
-func (c *condition) damaged(err error, since time.Time) bool {
+// damaged begins a damage, or ends it if err is nil.
+func (c *condition) damaged(err error, since time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	news := (c.damage.err == nil) != (err == nil)
 	c.damage = trouble{err, since}
-	return news
+}
+
+// damagedOnce begins a damage and returns true, unless there is one.
+func (c *condition) damagedOnce(err error, since time.Time) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.damage.err != nil {
+		return false
+	}
+	c.damage = trouble{err, since}
+	return true
 }
 
 // damagedSince is when a damage began.

@@ -35,6 +35,7 @@ func (a *Archive) judge(d *database, err error) {
 			a.distrust(err)
 			return
 		}
+		a.condition.damagedOnce(err, a.cfg.Now())
 		d.quit(err)
 		select {
 		case a.damaged <- d:
@@ -46,15 +47,12 @@ func (a *Archive) judge(d *database, err error) {
 // distrust notes a damage in the application's database, whose file isn't ours to
 // replace.
 func (a *Archive) distrust(err error) {
-	if _, already := a.condition.damagedSince(); already {
-		return
-	}
-	if a.condition.damaged(err, a.cfg.Now()) {
+	if a.condition.damagedOnce(err, a.cfg.Now()) {
 		a.cfg.Logger.Error("archive damaged", "err", err)
-		select {
-		case a.distrusted <- err:
-		default:
-		}
+	}
+	select {
+	case a.distrusted <- err:
+	default: // it will be met again
 	}
 }
 
@@ -112,6 +110,7 @@ func (a *Archive) renew(ctx context.Context, damage error) error {
 		return errors.Join(err, d.close())
 	}
 	a.serve(d)
+	a.work.Go(func() { a.salvage(aside) })
 	return nil
 }
 
@@ -171,20 +170,47 @@ func (a *Archive) lostLog(ctx context.Context, d *database) error {
 	return a.declare(ctx, d, what, a.cfg.Now(), back)
 }
 
-// putBack puts the marks back after a damage in the application's database, so that
-// what is missing is fetched again.
-func (a *Archive) putBack() {
+// contain does what can be done about a damage in the application's database: a
+// message that isn't what was filed is deleted, and the marks are put back once, so
+// that what is missing is fetched again.
+func (a *Archive) contain(damage error) {
+	var bad *rowError
+	if errors.As(damage, &bad) {
+		err := a.do(a.ctx, &job{long: true, work: func(w *writing) error { return w.discard(bad.id) }})
+		if err != nil && a.ctx.Err() == nil {
+			a.cfg.Logger.Error("deleting a damaged message", "err", err)
+		}
+	}
 	since, damaged := a.condition.damagedSince()
-	if !damaged {
+	if !damaged || a.noted.Equal(since) {
 		return
 	}
-	what := fmt.Sprintf("the database was found damaged: %v", a.condition.get().Err)
+	what := fmt.Sprintf("the database was found damaged: %v", damage)
 	err := a.do(a.ctx, &job{solo: func(d *database) error {
 		return a.declare(a.ctx, d, what, since, recent(a.marks.all()))
 	}})
 	if err != nil && a.ctx.Err() == nil {
 		a.cfg.Logger.Error("noting a damage", "err", err)
 	}
+	if err == nil {
+		a.noted = since
+	}
+}
+
+// discard deletes a message, unless it is gone already.
+func (w *writing) discard(id int64) error {
+	var shard, topic, time, size int64
+	err := w.stmt(readGone).QueryRowContext(w.ctx, id).Scan(&shard, &topic, &time, &size)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil
+	}
+	if err == nil {
+		_, err = w.stmt(deleteMessage).ExecContext(w.ctx, id)
+	}
+	if err == nil {
+		w.count(shard, time, -1, -size)
+	}
+	return err
 }
 
 // setAside renames a file and those that belong to it.

@@ -220,3 +220,55 @@ func TestSetAside(t *testing.T) {
 	a = open(t, path, sqlite.Config{})
 	assert.Equal(t, store.Ready, a.Condition().State)
 }
+
+// One message that is damaged takes no others along, for longer than it takes to
+// copy them.
+func TestSalvage(t *testing.T) {
+	s := specimens(t)[0]
+	path := filepath.Join(t.TempDir(), "archive.db")
+	data := bytes.Clone(s.files[""])
+	hit := s.held[100].Message
+	data[bytes.Index(data, hit.Payload)+50] ^= 1
+	require.NoError(t, os.WriteFile(path, data, 0o600))
+	require.NoError(t, os.WriteFile(path+".lock", s.files[".lock"], 0o600))
+	a := open(t, path, sqlite.Config{})
+	assert.Equal(t, store.Damaged, a.Condition().State)
+	require.Eventually(t, func() bool {
+		stats, err := a.Stats(t.Context())
+		return err == nil && stats.Messages == int64(len(s.held)-1)
+	}, 20*time.Second, time.Millisecond)
+	requireServed(t, a, append(s.held[:100:100], s.held[101:]...))
+	mark, err := a.Mark(t.Context(), shardA)
+	require.NoError(t, err)
+	assert.Zero(t, mark)
+}
+
+// Damage that is met while the archive is in use has the file replaced there and
+// then.
+func TestDamageInUse(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "archive.db")
+	a := open(t, path, sqlite.Config{})
+	list := entries(300, origin, 500)
+	require.NoError(t, a.Put(t.Context(), list))
+	require.NoError(t, a.SetMark(t.Context(), shardA, origin.Add(time.Hour)))
+	require.NoError(t, sqlite.Spoil(a, 7))
+
+	_, err := walk(t.Context(), a, store.Query{})
+	require.ErrorIs(t, err, store.ErrUnavailable)
+	c := a.Condition()
+	require.Equal(t, store.Damaged, c.State)
+	more := entries(20, origin.Add(time.Hour), 500)
+	require.NoError(t, a.Put(t.Context(), more), "what is put waits for the new file")
+	require.ErrorContains(t, a.Condition().Err, "set aside")
+	require.Eventually(t, func() bool {
+		stats, err := a.Stats(t.Context())
+		return err == nil && stats.Messages == int64(len(list)-1+len(more))
+	}, 20*time.Second, time.Millisecond)
+	mark, err := a.Mark(t.Context(), shardA)
+	require.NoError(t, err)
+	assert.Zero(t, mark)
+	require.NoError(t, a.Put(t.Context(), list))
+	require.NoError(t, a.SetMark(t.Context(), shardA, c.Since))
+	assert.Equal(t, store.Ready, a.Condition().State)
+	requireServed(t, a, append(more, list...))
+}

@@ -6,6 +6,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net/url"
 	"path/filepath"
 	"strings"
@@ -18,6 +19,13 @@ import (
 // slots is how many streams of one kind a question reads from at once with
 // prepared statements: one for each content topic there can be.
 const slots = 10
+
+// busyTime is how long the application's other writers may have the lock, and
+// busyPause how often they are asked for it at least.
+const (
+	busyTime  = 10 * time.Second
+	busyPause = 5 * time.Millisecond
+)
 
 // database is one set of connections. When its file is found damaged, another one
 // takes its place.
@@ -135,19 +143,18 @@ func (d *database) bind(ctx context.Context) (context.Context, context.CancelFun
 
 // transact runs f in a transaction that writes.
 func (d *database) transact(ctx context.Context, f func(*sql.Tx) error) error {
-	wait := time.Millisecond
+	began := time.Now()
 	for {
 		err := d.try(ctx, f)
-		if d.path != "" || classify(err) != faultBusy || wait > time.Second {
+		if d.path != "" || classify(err) != faultBusy || time.Since(began) > busyTime {
 			return err
 		}
-		// The application may not have set a time to wait for locks.
+		// The application may have set no time to wait for locks, and be busy.
 		select {
-		case <-time.After(wait):
+		case <-time.After(time.Duration(rand.Int64N(int64(busyPause)))):
 		case <-ctx.Done():
 			return err
 		}
-		wait *= 2
 	}
 }
 

@@ -41,3 +41,21 @@ func Check(ctx context.Context, a *Archive) error {
 	defer d.users.Done()
 	return thorough(ctx, d)
 }
+
+// Fault is what an error of the database means.
+func Fault(err error) string {
+	return map[fault]string{faultFull: "full", faultDamaged: "damaged", faultBusy: "busy", faultOther: "other"}[classify(err)]
+}
+
+// Spoil changes a byte of a message behind an archive's back.
+func Spoil(a *Archive, id int64) error {
+	return a.do(context.Background(), &job{solo: func(d *database) error {
+		var data []byte
+		if err := d.write.QueryRow(`SELECT message FROM shoal_messages WHERE id = ?`, id).Scan(&data); err != nil {
+			return err
+		}
+		data[100] ^= 4
+		_, err := d.write.Exec(`UPDATE shoal_messages SET message = ? WHERE id = ?`, data, id)
+		return err
+	}})
+}

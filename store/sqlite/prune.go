@@ -16,7 +16,7 @@ import (
 const (
 	oldest = `SELECT id, time, prefix FROM shoal_messages INDEXED BY shoal_messages_shard
 		WHERE shard = ? AND time < ? ORDER BY time, prefix LIMIT ?`
-	readGone     = `SELECT topic, time, length(message) FROM shoal_messages WHERE id = ?`
+	readGone     = `SELECT shard, topic, time, length(message) FROM shoal_messages WHERE id = ?`
 	rememberGone = `INSERT OR REPLACE INTO shoal_expired (day, prefix, rest, time)
 		SELECT ?, prefix, rest, time FROM shoal_messages WHERE id = ?`
 	deleteMessage = `DELETE FROM shoal_messages WHERE id = ?`
@@ -209,11 +209,11 @@ func (p *pruner) some(w *writing, shards []int64, before int64, cut *store.Cut) 
 
 // one deletes a message and remembers where it stood.
 func (p *pruner) one(w *writing, c candidate) (topic, size int64, err error) {
-	var time int64
-	if err := w.stmt(readGone).QueryRowContext(w.ctx, c.id).Scan(&topic, &time, &size); err != nil {
+	var shard, time int64
+	if err := w.stmt(readGone).QueryRowContext(w.ctx, c.id).Scan(&shard, &topic, &time, &size); err != nil {
 		return 0, 0, err
 	}
-	if time != c.time {
+	if shard != c.shard || time != c.time {
 		return 0, 0, errIndex
 	}
 	if _, err := w.stmt(rememberGone).ExecContext(w.ctx, dayOf(p.archive.cfg.Now()), c.id); err != nil {

@@ -32,6 +32,12 @@ type filed struct {
 	encoded []byte
 }
 
+func file(e store.Entry) filed {
+	return filed{
+		shard: shardNumber(e.Shard), topic: e.Message.ContentTopic, key: e.Key(), encoded: e.Message.Encode(),
+	}
+}
+
 // topicID names a content topic of a shard.
 type topicID struct {
 	shard int64
@@ -54,9 +60,7 @@ func (a *Archive) Put(ctx context.Context, entries []store.Entry) error {
 	}
 	rows := make([]filed, len(entries))
 	for i, e := range entries {
-		rows[i] = filed{
-			shard: shardNumber(e.Shard), topic: e.Message.ContentTopic, key: e.Key(), encoded: e.Message.Encode(),
-		}
+		rows[i] = file(e)
 	}
 	for len(rows) > 0 {
 		n := cutRows(rows)

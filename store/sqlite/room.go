@@ -90,8 +90,8 @@ func (a *Archive) upkeep() {
 			if a.cfg.PruneEvery < 0 {
 				continue
 			}
-		case <-a.distrusted:
-			a.putBack()
+		case err := <-a.distrusted:
+			a.contain(err)
 			continue
 		case <-a.ctx.Done():
 			return

@@ -63,9 +63,27 @@ func (r *row) scan(from interface{ Scan(...any) error }) error {
 	return err
 }
 
+// rowError says what is wrong with a row.
+type rowError struct {
+	id  int64
+	err error
+}
+
+func (e *rowError) Error() string { return e.err.Error() }
+
+func (e *rowError) Unwrap() error { return e.err }
+
 // entry reads the message and makes sure that it is the one that was filed: a
 // bit that has flipped anywhere in the row shows.
 func (r *row) entry() (store.Entry, error) {
+	e, err := r.verified()
+	if err != nil {
+		err = &rowError{r.id, err}
+	}
+	return e, err
+}
+
+func (r *row) verified() (store.Entry, error) {
 	s, err := numberShard(r.shard)
 	if err != nil {
 		return store.Entry{}, err

@@ -73,9 +73,10 @@ type Archive struct {
 	distrusted chan error     // what was found in the application's database
 	filled     chan struct{}  // the disk has become full
 
+	noted   time.Time // the damage of the application's database for which marks were put back
 	pruning sync.Mutex
 	toLook  bool           // there is more to examine
-	work    sync.WaitGroup // upkeep, and what looks through files
+	work    sync.WaitGroup // upkeep, and what looks through files; only the writer adds to it
 	written chan struct{}  // closed when the writer has ended
 
 	enter  sync.RWMutex // held by who hands something to the writer
@@ -197,8 +198,8 @@ func (a *Archive) Close() error {
 		a.closed = true
 		a.enter.Unlock()
 		a.cancel()
-		a.work.Wait()
 		<-a.written
+		a.work.Wait()
 		a.failed = a.leave(a.give())
 	})
 	return a.failed
