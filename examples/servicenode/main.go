@@ -4,6 +4,8 @@
 //
 //	servicenode --shards 32,64,128 --protected-shard 128=HEXPUBLICKEY --nodekey-file node.key
 //
+// With --store it also keeps what it relays, for members who were away.
+//
 // When it is ready it prints one JSON line on stdout; logs go to stderr. SIGTERM
 // or Ctrl+C end it.
 package main
@@ -40,10 +42,10 @@ func main() {
 		usage(os.Stdout)
 	case ctx.Err() != nil && errors.Is(err, context.Cause(ctx)): // told to end while starting
 	case errors.Is(err, errUsage), errors.As(err, &wrong):
-		fmt.Fprintln(os.Stderr, "servicenode:", err)
+		fmt.Fprintln(os.Stderr, "servicenode:", discreet(err.Error()))
 		os.Exit(2)
 	default:
-		fmt.Fprintln(os.Stderr, "servicenode:", err)
+		fmt.Fprintln(os.Stderr, "servicenode:", discreet(err.Error()))
 		os.Exit(1)
 	}
 }
@@ -56,6 +58,7 @@ type ready struct {
 	ENR       string   `json:"enr"`
 	Cluster   uint16   `json:"cluster"`
 	Shards    []uint16 `json:"shards"`
+	Store     string   `json:"store,omitempty"`
 	Metrics   string   `json:"metrics,omitempty"`
 }
 
@@ -64,7 +67,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	if err != nil {
 		return err
 	}
-	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: s.logLevel}))
+	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: s.logLevel, ReplaceAttr: discreetAttr}))
 	if s.logLevel <= slog.LevelDebug {
 		gologshim.SetDefaultHandler(log.Handler()) // libp2p's own log
 	} else {
@@ -102,6 +105,14 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 		defer scrape.Close()
 		options = append(options, waku.WithMetrics(registry))
 	}
+	archive, err := s.store.open(ctx, s.nodeKeyFile, log)
+	if err != nil {
+		return err
+	}
+	if archive != nil {
+		defer func() { err = errors.Join(err, closeArchive(archive, log)) }() // after the node
+		options = append(options, waku.WithArchive(archive))
+	}
 
 	node, err := waku.New(ctx, options...)
 	if err != nil {
@@ -123,6 +134,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 		ENR:       node.ENR(),
 		Cluster:   s.cluster,
 		Shards:    s.shards,
+		Store:     s.store.kind,
 	}
 	if scrape != nil {
 		line.Metrics = scrape.Addr()
@@ -131,7 +143,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 		return fmt.Errorf("stdout: %w", err)
 	}
 	for e := range node.Events(ctx) { // until a signal ends ctx
-		log.Info(e.String())
+		if e.Kind != waku.ArchiveStateChanged { // the node has logged it, as a warning
+			log.Info(e.String())
+		}
 	}
 	log.Info("ending")
 	return nil

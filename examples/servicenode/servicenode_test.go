@@ -180,6 +180,23 @@ func TestBadInput(t *testing.T) {
 		"no connections":      {[]string{"--max-conns-per-ip", "0"}, "1 or more"},
 		"mesh too small":      {[]string{"--mesh-degree", "2"}, "from 6 to"},
 		"metrics no port":     {[]string{"--metrics", "127.0.0.1"}, "want host:port"},
+		"store nowhere":       {[]string{"--store", "files"}, "want sqlite:PATH or postgres://"},
+		"store empty":         {[]string{"--store", ""}, "want sqlite:PATH or postgres://"},
+		"store no file":       {[]string{"--store", "sqlite:"}, "sqlite:PATH"},
+		"store is directory":  {[]string{"--store", "sqlite:" + dir}, "is a directory"},
+		"store no directory":  {[]string{"--store", "sqlite:" + filepath.Join(dir, "none", "db")}, "make it first"},
+		"store other file":    {[]string{"--store", "sqlite:" + file("text", "not a database")}, "not an archive"},
+		"store bad URL":       {[]string{"--store", "postgres://user@host:port/db"}, "--store: not a URL such as"},
+		"store bad setting":   {[]string{"--store", "postgres://host/db?sslmode=maybe"}, "sslmode is invalid"},
+		"retention no unit":   {[]string{"--store", "sqlite:" + filepath.Join(dir, "db"), "--retention", "30"}, "30d or 8w"},
+		"retention of zero":   {[]string{"--store", "sqlite:" + filepath.Join(dir, "db"), "--retention", "0d"}, "keep nothing"},
+		"retention too long":  {[]string{"--store", "sqlite:" + filepath.Join(dir, "db"), "--retention", "999999w"}, "say forever"},
+		"retention alone":     {[]string{"--retention", "30d"}, "name one with --store"},
+		"size no unit":        {[]string{"--store", "sqlite:" + filepath.Join(dir, "db"), "--store-size", "50"}, "50GB"},
+		"size alone":          {[]string{"--store-size", "50GB"}, "name one with --store"},
+		"spool alone":         {[]string{"--store-spool", dir}, "name one with --store"},
+		"spool with SQLite":   {[]string{"--store", "sqlite:" + filepath.Join(dir, "db"), "--store-spool", dir}, "only PostgreSQL"},
+		"spool empty":         {[]string{"--store", "postgres://host/db", "--store-spool", ""}, "directory is missing"},
 		"log level":           {[]string{"--log-level", "loud"}, "log-level"},
 		"key damaged":         {[]string{"--nodekey-file", file("damaged", "not hex")}, "32 bytes in hex"},
 		"key too short":       {[]string{"--nodekey-file", file("short", "abcd")}, "32 bytes in hex"},
@@ -232,7 +249,7 @@ func TestHelp(t *testing.T) {
 	out, err := exec.Command(program, "--help").Output()
 	require.NoError(t, err)
 	for _, name := range []string{"cluster", "shards", "listen", "ws-listen", "nodekey-file", "protected-shard",
-		"connect", "max-conns-per-ip", "metrics"} {
+		"connect", "max-conns-per-ip", "metrics", "store", "retention"} {
 		assert.Contains(t, string(out), "--"+name+" ")
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/multiformats/go-multiaddr"
@@ -41,6 +42,7 @@ type settings struct {
 	maxConnsPerIP int
 	meshDegree    int
 	metrics       string
+	store         storeSettings
 	logLevel      slog.Level
 }
 
@@ -69,6 +71,7 @@ func flags(s *settings) *flag.FlagSet {
 		wsListen:      "/ip4/127.0.0.1/tcp/0/ws",
 		protected:     map[uint16][]*dosguard.PublicKey{},
 		maxConnsPerIP: 30,
+		store:         storeSettings{retention: 30 * 24 * time.Hour},
 	}
 	f := flag.NewFlagSet("servicenode", flag.ContinueOnError)
 	f.SetOutput(io.Discard)
@@ -164,6 +167,17 @@ func flags(s *settings) *flag.FlagSet {
 		s.metrics = text
 		return nil
 	})
+	// A string, for the flag package repeats the values that a Func refuses.
+	f.String("store", "", "`where` to keep messages for members who were away: sqlite:PATH, or\npostgres://user@host/database, which several nodes may share (default: nowhere)")
+	f.Func("retention", "how long the store keeps messages: a `number` with m, h, d or w, or forever\n(default 30d)", func(text string) (err error) {
+		s.store.retention, err = parseAge(text)
+		return err
+	})
+	f.Func("store-size", "how many `bytes` of messages the store keeps, the newest: 500MB, 50GB or 1TB, say;\nthe room on the disk is larger (default: no limit)", func(text string) (err error) {
+		s.store.size, err = parseBytes(text)
+		return err
+	})
+	f.StringVar(&s.store.spool, "store-spool", "", "`directory` of this node's own, where messages wait while PostgreSQL is away\n(default: the name of --nodekey-file with .spool, or servicenode.spool)")
 	f.TextVar(&s.logLevel, "log-level", slog.LevelInfo, "debug, info, warn or error")
 	return f
 }
@@ -180,6 +194,9 @@ func parse(args []string) (*settings, error) {
 	if f.NArg() > 0 {
 		return nil, wrong("unexpected argument %q: settings are flags (servicenode --help lists them)", f.Arg(0))
 	}
+	if err := parseStore(f, &s.store); err != nil {
+		return nil, err
+	}
 	for index := range s.protected {
 		if !slices.Contains(s.shards, index) {
 			return nil, wrong("--protected-shard %d: this node doesn't carry shard %d; add it to --shards", index, index)
@@ -189,6 +206,27 @@ func parse(args []string) (*settings, error) {
 		return nil, wrong("with neither --listen, --ws-listen nor --connect this node would meet nobody: give one of them")
 	}
 	return &s, nil
+}
+
+// parseStore judges the flags about the archive together.
+func parseStore(f *flag.FlagSet, s *storeSettings) (err error) {
+	f.Visit(func(one *flag.Flag) {
+		if one.Name == "store" {
+			err = s.parseStore(one.Value.String())
+		}
+	})
+	f.Visit(func(one *flag.Flag) {
+		switch name := one.Name; {
+		case err != nil:
+		case s.kind == "" && (name == "retention" || strings.HasPrefix(name, "store-")):
+			err = wrong("--%s: there is no store: name one with --store", name)
+		case name == "store-spool" && s.kind != "postgres":
+			err = wrong("--store-spool: only PostgreSQL has a spool")
+		case name == "store-spool" && s.spool == "":
+			err = wrong("--store-spool: the directory is missing")
+		}
+	})
+	return err
 }
 
 func shardIndex(text string) (uint16, error) {
