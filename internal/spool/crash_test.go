@@ -106,23 +106,29 @@ func (l *life) next(s *spool.Spool) *spool.Batch {
 }
 
 // seeds is how many courses of events are tried.
-const seeds = 600
+func seeds() uint64 {
+	if testing.Short() {
+		return 150
+	}
+	return 1000
+}
 
 func TestPowerLoss(t *testing.T) {
-	for seed := range uint64(seeds) {
-		synctest.Test(t, func(t *testing.T) { lives(t, seed, true) })
-		if t.Failed() {
-			t.Fatal("seed", seed)
-		}
+	for seed := range seeds() {
+		oneLife(t, seed, true)
 	}
 }
 
 func TestKilled(t *testing.T) {
-	for seed := range uint64(seeds / 4) {
-		synctest.Test(t, func(t *testing.T) { lives(t, seed, false) })
-		if t.Failed() {
-			t.Fatal("seed", seed)
-		}
+	for seed := range seeds() / 4 {
+		oneLife(t, seed, false)
+	}
+}
+
+func oneLife(t *testing.T, seed uint64, power bool) {
+	synctest.Test(t, func(t *testing.T) { lives(t, seed, power) })
+	if t.Failed() {
+		t.Fatal("seed", seed)
 	}
 }
 

@@ -29,6 +29,7 @@ type disk struct {
 	limit   int64           // bytes that fit. 0: any
 	fail    func(op) error  // asked before every operation
 	part    func(n int) int // how much of a failing write happens
+	before  func(op)        // called before every operation on a file, by whoever does it
 	locked  bool
 	crashed bool
 	ops     int
@@ -141,6 +142,12 @@ func (d *disk) Sync() error {
 	return nil
 }
 
+func (d *disk) hook(o op) {
+	if d.before != nil {
+		d.before(o)
+	}
+}
+
 type handle struct {
 	d    *disk
 	name string
@@ -150,6 +157,7 @@ type handle struct {
 func (h *handle) Close() error { return nil }
 
 func (h *handle) ReadAt(b []byte, at int64) (int, error) {
+	h.d.hook(op{"read", h.name})
 	h.d.mu.Lock()
 	defer h.d.mu.Unlock()
 	if err := h.d.check(op{"read", h.name}); err != nil {
@@ -201,6 +209,7 @@ func (h *handle) Truncate(size int64) error {
 }
 
 func (h *handle) Sync() error {
+	h.d.hook(op{"sync", h.name})
 	h.d.mu.Lock()
 	defer h.d.mu.Unlock()
 	if err := h.d.check(op{"sync", h.name}); err != nil {

@@ -114,6 +114,9 @@ type Spool struct {
 	scratch []byte // the writer's
 	work    chan struct{}
 	done    chan struct{} // closed by the writer
+
+	closed   sync.Once
+	closeErr error
 }
 
 // Stats says what a spool holds.
@@ -218,16 +221,17 @@ func (s *Spool) Stats() Stats {
 // Close ends the spool. Calls under way are finished or return net.ErrClosed;
 // batches that are out count as not done. It is idempotent.
 func (s *Spool) Close() error {
+	s.closed.Do(func() { s.closeErr = s.close() })
+	return s.closeErr
+}
+
+func (s *Spool) close() error {
 	s.mu.Lock()
-	first := !s.closing
 	s.closing = true
 	s.broadcast()
 	s.mu.Unlock()
 	s.poke()
 	<-s.done
-	if !first {
-		return nil
-	}
 	s.mu.Lock()
 	for s.reading {
 		changed := s.changed

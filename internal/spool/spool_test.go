@@ -259,9 +259,12 @@ func TestFull(t *testing.T) {
 	for s.Stats().Records > 0 {
 		next(t, s, 0).Done()
 	}
-	require.NoError(t, s.Append(t.Context(), [][]byte{make([]byte, 3000)}), "all of it is free")
+	add(t, s, string(make([]byte, 800)))
+	drain(t, s)
+	const most = 4096 - 16 - 2*24 // less the header of a record, and seals
 	var full *spool.FullError
-	require.ErrorAs(t, s.Append(t.Context(), [][]byte{make([]byte, 5000)}), &full)
+	require.ErrorAs(t, s.Append(t.Context(), [][]byte{make([]byte, most+1)}), &full)
+	require.NoError(t, s.Append(t.Context(), [][]byte{make([]byte, most)}), "all of it is free")
 	require.ErrorIs(t, s.Append(t.Context(), [][]byte{make([]byte, spool.MaxRecordBytes+1)}), spool.ErrTooLarge)
 }
 
@@ -374,4 +377,92 @@ func TestManyAtOnce(t *testing.T) {
 		require.Equal(t, 1, n, r[:20])
 	}
 	require.Zero(t, s.Stats().Records)
+}
+
+// Records come, and a segment is full, while the one before is being read.
+func TestAppendDuringRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDisk()
+		s, err := spool.Open("", spool.Config{FS: d, MemoryBytes: 1, SegmentBytes: 100})
+		require.NoError(t, err)
+		want := []string{"while nobody reads"}
+		add(t, s, want...)
+		d.before = func(o op) {
+			if o.name == "read" && len(want) < 10 {
+				for i := range 5 {
+					r := fmt.Sprint("while somebody reads: ", i)
+					want = append(want, r)
+					add(t, s, r)
+				}
+			}
+		}
+		var got []string
+		for s.Stats().Records > 0 {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			b, err := s.Next(ctx, 1, 0)
+			cancel()
+			require.NoError(t, err)
+			got = append(got, texts(b)...)
+			b.Done()
+		}
+		require.Equal(t, want, got)
+		require.NoError(t, s.Close())
+	})
+}
+
+// An append whose context ends before the disk has heard of it is forgotten.
+func TestAppendGivenUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDisk()
+		s, err := spool.Open("", spool.Config{FS: d})
+		require.NoError(t, err)
+		stuck := make(chan struct{})
+		d.before = func(o op) {
+			if o.name == "sync" {
+				<-stuck
+			}
+		}
+		var calls sync.WaitGroup
+		call := func(ctx context.Context, r string, want error) {
+			calls.Go(func() { require.ErrorIs(t, s.Append(ctx, [][]byte{[]byte(r)}), want) })
+			synctest.Wait()
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		call(ctx, "under way", context.Canceled)
+		call(ctx, "in the queue", context.Canceled)
+		call(t.Context(), "patient", nil)
+		cancel()
+		synctest.Wait()
+		close(stuck)
+		calls.Wait()
+		require.Equal(t, []string{"under way", "patient"}, drain(t, s))
+		require.NoError(t, s.Close())
+	})
+}
+
+// Close finishes what is under way.
+func TestCloseDuringAppend(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDisk()
+		s, err := spool.Open("", spool.Config{FS: d})
+		require.NoError(t, err)
+		d.before = func(o op) {
+			if o.name == "sync" {
+				time.Sleep(time.Second)
+			}
+		}
+		var calls sync.WaitGroup
+		for range 5 {
+			calls.Go(func() { require.NoError(t, s.Append(context.Background(), [][]byte{[]byte("kept")})) })
+		}
+		synctest.Wait()
+		for range 2 {
+			calls.Go(func() { require.NoError(t, s.Close()) })
+		}
+		calls.Wait()
+		s, err = spool.Open("", spool.Config{FS: d})
+		require.NoError(t, err)
+		require.Len(t, drain(t, s), 5)
+		require.NoError(t, s.Close())
+	})
 }
