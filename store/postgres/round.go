@@ -113,22 +113,15 @@ func bounded(p store.Policy) bool {
 	return has(p.Default) || has(p.Total)
 }
 
-// cut applies the bounds on number and size.
+// cut applies the bounds on number and size: those of the shards, and then, as
+// their cuts must have been made, that of all together.
 func (r *round) cut(ctx context.Context, shards []int32) error {
-	list, err := partitions(ctx, r.a.writes, r.grid, messagesTable)
+	list, kept, err := r.usages(ctx)
 	if err != nil {
 		return err
 	}
-	var kept []store.Bucket
-	for _, p := range list {
-		buckets, err := r.usage(ctx, p)
-		if err != nil {
-			return err
-		}
-		kept = append(kept, buckets...)
-	}
-	cuts, total := r.a.cfg.Policy.Cuts(kept)
-	if err := r.dropCut(ctx, list, kept, shards, cuts, total); err != nil {
+	cuts, _ := r.a.cfg.Policy.Cuts(kept)
+	if err := r.dropCut(ctx, list, kept, shards, cuts, store.Cut{}); err != nil {
 		return err
 	}
 	for s, c := range cuts {
@@ -136,7 +129,35 @@ func (r *round) cut(ctx context.Context, shards []int32) error {
 			return err
 		}
 	}
+	if total := r.a.cfg.Policy.Total; total.MaxMessages <= 0 && total.MaxBytes <= 0 {
+		return nil
+	}
+	if len(cuts) > 0 {
+		if list, kept, err = r.usages(ctx); err != nil {
+			return err
+		}
+	}
+	_, total := r.a.cfg.Policy.Cuts(kept)
+	if err := r.dropCut(ctx, list, kept, shards, nil, total); err != nil {
+		return err
+	}
 	return r.delete(ctx, shards, total)
+}
+
+// usages counts what is in all partitions.
+func (r *round) usages(ctx context.Context) (list []partition, kept []store.Bucket, err error) {
+	list, err = partitions(ctx, r.a.writes, r.grid, messagesTable)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, p := range list {
+		buckets, err := r.usage(ctx, p)
+		if err != nil {
+			return nil, nil, err
+		}
+		kept = append(kept, buckets...)
+	}
+	return list, kept, nil
 }
 
 // dropCut drops whole partitions of which the cuts leave nothing. A node may just

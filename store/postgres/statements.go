@@ -55,15 +55,18 @@ const (
 		ORDER BY m.ts {order}, m.hash {order} LIMIT $7::int4) AS k
 	ORDER BY k.ts {order}, k.hash {order} LIMIT $7::int4`
 
+	// hashPlaces are few, and lie in no order.
+	hashPlaces = `
+	SELECT DISTINCT t.shard, t.ts, h.hash
+	FROM unnest($2::bytea[]) AS h (hash) JOIN shoal_times t
+	ON t.head = encode(substr(h.hash, 1, 16), 'hex')::uuid AND t.tail = encode(substr(h.hash, 17, 16), 'hex')::uuid
+	WHERE ($1::int4 IS NULL OR t.shard = $1) AND t.ts >= $5::int8 AND t.ts < $6::int8
+		AND (t.ts, h.hash) {beyond} ($3::int8, $4::bytea)`
+
+	// What the map names may be gone.
 	hashKeys = `
 	SELECT m.shard, m.ts, m.hash
-	FROM (
-		SELECT DISTINCT t.shard, t.ts, h.hash
-		FROM unnest($2::bytea[]) AS h (hash) JOIN shoal_times t
-		ON t.head = encode(substr(h.hash, 1, 16), 'hex')::uuid AND t.tail = encode(substr(h.hash, 17, 16), 'hex')::uuid
-		WHERE ($1::int4 IS NULL OR t.shard = $1) AND t.ts >= $5::int8 AND t.ts < $6::int8
-			AND (t.ts, h.hash) {beyond} ($3::int8, $4::bytea)
-	) AS k JOIN shoal_messages m ON m.shard = k.shard AND m.ts = k.ts AND m.hash = k.hash
+	FROM ({places}) AS k JOIN shoal_messages m ON m.shard = k.shard AND m.ts = k.ts AND m.hash = k.hash
 	WHERE m.ts >= $5::int8 AND m.ts < $6::int8
 	ORDER BY m.ts {order}, m.hash {order} LIMIT $7::int4`
 
@@ -79,7 +82,7 @@ FROM (
 	FROM k JOIN shoal_messages m ON m.shard = k.shard AND m.ts = k.ts AND m.hash = k.hash
 	WHERE m.ts >= $5::int8 AND m.ts < $6::int8
 	WINDOW w AS (ORDER BY k.ts {order}, k.hash {order} ROWS UNBOUNDED PRECEDING)
-) AS page ORDER BY ts {order}, hash {order}`
+) AS page WHERE n <= $7::int4 ORDER BY ts {order}, hash {order}`
 )
 
 func (s shape) statement() string {
@@ -97,11 +100,15 @@ func (s shape) statement() string {
 		streams, match = "(SELECT shard, $1::int4, $2::bytea[] FROM shoal_shards)", "m.shard = s.shard"
 	case byHash:
 		keys = hashKeys
+		if s.data {
+			keys = hashPlaces
+		}
 	}
 	order, beyond := "ASC", ">"
 	if s.backward {
 		order, beyond = "DESC", "<"
 	}
 	text = strings.ReplaceAll(text, "{keys}", keys)
+	text = strings.ReplaceAll(text, "{places}", hashPlaces)
 	return strings.NewReplacer("{streams}", streams, "{match}", match, "{order}", order, "{beyond}", beyond).Replace(text)
 }
