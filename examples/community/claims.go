@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"slices"
@@ -9,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/status-im/shoal/message"
+	"github.com/status-im/shoal/store"
 	"github.com/status-im/shoal/waku"
 )
 
@@ -18,7 +20,7 @@ type claim struct {
 	text string
 }
 
-func (t *town) claims() []claim {
+func (t *town) claims(ctx context.Context) []claim {
 	tallies := make([]tally, len(t.members))
 	var all tally
 	for i, m := range t.members {
@@ -36,6 +38,7 @@ func (t *town) claims() []claim {
 		{all.twice == 0 && all.lost == 0, "nothing came twice, nothing was lost"},
 		{late.got == late.due && late.due > 0,
 			fmt.Sprintf("who came late got everything from then on: %d of %d", late.got, late.due)},
+		{t.read.complete(t.said), fmt.Sprintf("and read back what had been said before: %d of %d, in order, once, signed", t.read.signed, t.read.due)},
 	}
 	tried := 0
 	for _, a := range t.tries {
@@ -51,7 +54,30 @@ func (t *town) claims() []claim {
 	return append(claims,
 		claim{all.foreign == 0, fmt.Sprintf("of the stranger's %d messages no member got any", tried)},
 		claim{heard.foreign == 0 && heard.missed == 0 && heard.members > 0,
-			fmt.Sprintf("a listener that refuses nothing got %d messages of members from the fleet node, and %d others", heard.members, heard.foreign)})
+			fmt.Sprintf("a listener that refuses nothing got %d messages of members from the fleet node, and %d others", heard.members, heard.foreign)},
+		claim{t.archived(ctx), fmt.Sprintf("the fleet node's archive holds the members' %d messages and nothing else", len(t.said))})
+}
+
+// complete tells whether exactly what there was to read was read, in order.
+func (r reading) complete(all []said) bool {
+	return slices.Equal(r.got, hashes(all[:r.due])) && r.signed == r.due && r.due > 0
+}
+
+// archived tells whether the archive holds exactly what members said, in order.
+func (t *town) archived(ctx context.Context) bool {
+	page, err := t.archive.Query(ctx, store.Query{Limit: store.MaxPageSize, HashesOnly: true})
+	var kept []message.Hash
+	for _, e := range page.Entries {
+		kept = append(kept, e.Hash)
+	}
+	return err == nil && slices.Equal(kept, hashes(t.said))
+}
+
+func hashes(said []said) (list []message.Hash) {
+	for _, s := range said {
+		list = append(list, s.hash)
+	}
+	return list
 }
 
 // testimony is what the witness heard.

@@ -1,6 +1,7 @@
 // Community shows a whole Status community in one process: a fleet node, five
 // members and one who comes late, on a shard that the community's key protects.
-// Then somebody without the key tries to disturb it. Everything runs on loopback.
+// The fleet node keeps what they say, and the latecomer reads it back. Then
+// somebody without the key tries to disturb it. Everything runs on loopback.
 //
 // It ends by itself, with a table and a verdict on each claim; the exit code is 0
 // when all of them held.
@@ -100,7 +101,7 @@ func (t *town) play(ctx context.Context) (held bool, err error) {
 	t.settle(ctx)
 	t.p.scene("What it came to")
 	t.table()
-	claims := t.claims()
+	claims := t.claims(ctx)
 	closing := time.Now()
 	claims = append(claims, claim{t.close() == nil && time.Since(closing) < 5*time.Second,
 		"every node closed in time"})

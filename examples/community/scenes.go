@@ -9,6 +9,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/status-im/shoal/message"
+	dosguard "github.com/status-im/shoal/rln-free-dos"
 	"github.com/status-im/shoal/waku"
 )
 
@@ -109,26 +110,54 @@ func (t *town) talk(ctx context.Context) error {
 func (t *town) welcome(ctx context.Context) error {
 	t.p.scene("fay comes late")
 	t.settle(ctx)
-	if _, err := t.arrive(ctx, "fay"); err != nil {
+	fay, err := t.arrive(ctx, "fay")
+	if err != nil {
 		return err
 	}
 	if err := t.meshed(ctx); err != nil {
 		return err
 	}
-	fay := t.members[len(t.members)-1]
+	if err := t.readBack(ctx, fay); err != nil {
+		return err
+	}
 	for _, s := range []struct {
 		who  *member
 		line string
 	}{
-		{fay, "Hello! What did I miss?"},
-		{t.members[0], "The release is out. Welcome, fay."},
-		{t.members[2], "And there is coffee."},
+		{fay, "Hello! So the release is out?"},
+		{t.members[0], "It is. Welcome, fay."},
+		{t.members[2], "And so is the coffee."},
 		{fay, "On my way."},
 	} {
 		if err := t.say(ctx, s.who, s.line); err != nil {
 			return err
 		}
 	}
+	return nil
+}
+
+// reading is what somebody read back.
+type reading struct {
+	due    int // what there was to read
+	got    []message.Hash
+	signed int // with the community's key
+}
+
+// readBack has a member read, from the fleet node's archive, what was said before
+// it came.
+func (t *town) readBack(ctx context.Context, m *member) error {
+	began := time.Now()
+	t.read.due = len(t.said)
+	for env, err := range m.in.History(ctx, waku.HistoryQuery{ContentTopics: []string{lobby}, Since: began.Add(-time.Hour)}) {
+		if err != nil {
+			return fmt.Errorf("%s: %w", m.name, err)
+		}
+		t.read.got = append(t.read.got, env.Hash)
+		if t.key.PublicKey().Verify(dosguard.Digest(shard.PubsubTopic(), env.Message), env.Message.Meta) {
+			t.read.signed++
+		}
+	}
+	t.p.fact("reads back", fmt.Sprintf("%d messages from the fleet node's archive, in %d ms", len(t.read.got), time.Since(began).Milliseconds()))
 	return nil
 }
 

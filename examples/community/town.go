@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -14,6 +16,7 @@ import (
 	"github.com/status-im/shoal/relay"
 	dosguard "github.com/status-im/shoal/rln-free-dos"
 	"github.com/status-im/shoal/sharding"
+	"github.com/status-im/shoal/store/sqlite"
 	"github.com/status-im/shoal/waku"
 )
 
@@ -29,12 +32,15 @@ type town struct {
 
 	key     *dosguard.PrivateKey
 	fleet   *waku.Node
+	archive *sqlite.Archive // the fleet node's
+	dir     string          // of the archive
 	metrics *prometheus.Registry
 	members []*member
 
 	said  []said // by members, in order
 	cut   chan peer.ID
 	tries []attempt // by the stranger
+	read  reading   // by who came late
 
 	witness   *plainPeer
 	witnessed int // how much was said before it listened
@@ -59,13 +65,19 @@ func newTown(ctx context.Context, protect bool) (*town, error) {
 		return nil, err
 	}
 	t := &town{key: key, metrics: prometheus.NewRegistry(), cut: make(chan peer.ID, 1), patience: 5 * time.Second}
-	options := []waku.Option{waku.WithRelayProfile(relay.Fleet(12)), waku.WithMetrics(t.metrics)}
+	if t.dir, err = os.MkdirTemp("", "community"); err != nil {
+		return nil, err
+	}
+	if t.archive, err = sqlite.Open(ctx, filepath.Join(t.dir, "store.db"), sqlite.Config{}); err != nil {
+		return t, err
+	}
+	options := []waku.Option{waku.WithRelayProfile(relay.Fleet(12)), waku.WithMetrics(t.metrics), waku.WithArchive(t.archive)}
 	if protect {
 		options = append(options, waku.WithProtectedShard(shard, key.PublicKey()))
 	}
 	t.fleet, err = waku.New(ctx, options...)
 	if err != nil {
-		return nil, err
+		return t, err
 	}
 	if _, err := t.fleet.Join(ctx, waku.Community{Shard: shard}); err != nil {
 		return t, err
@@ -90,11 +102,19 @@ func (t *town) watch(events func(func(waku.Event) bool)) {
 func (t *town) close() error {
 	t.closeOnce.Do(func() {
 		var wg sync.WaitGroup
-		errs := make([]error, len(t.members)+1)
+		errs := make([]error, len(t.members)+3)
 		for i, m := range t.members {
 			wg.Go(func() { errs[i] = m.leave() })
 		}
-		wg.Go(func() { errs[len(t.members)] = t.fleet.Close() })
+		wg.Go(func() {
+			if t.fleet != nil {
+				errs[len(t.members)] = t.fleet.Close()
+			}
+			if t.archive != nil { // when nobody asks or fills it any more
+				errs[len(t.members)+1] = t.archive.Close()
+			}
+			errs[len(t.members)+2] = os.RemoveAll(t.dir)
+		})
 		if t.witness != nil {
 			wg.Go(func() { t.witness.close() })
 		}
@@ -167,13 +187,15 @@ func (t *town) real() map[message.Hash]bool {
 	return real
 }
 
-// settle waits until everybody got what is due, within reason.
+// settle waits until everybody got what is due, the archive included, within
+// reason.
 func (t *town) settle(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, 2*t.patience)
 	defer cancel()
 	for _, m := range t.members {
 		m.await(ctx, t.due(m))
 	}
+	_ = until(ctx, func() bool { return t.fleet.Health().Archive.Kept >= uint64(len(t.said)) }) // the claims tell
 	if t.witness != nil {
 		_ = until(ctx, func() bool { return t.testimony().missed == 0 }) // the claims tell
 	}
