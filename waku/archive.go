@@ -220,9 +220,12 @@ func (k *shardArchive) put(ctx context.Context, entries []store.Entry) (left int
 			k.kept.Add(uint64(len(entries)))
 			return 0, nil
 		case errors.As(err, &unfit):
-			k.unkept.Add(1)
-			entries = slices.DeleteFunc(entries, func(e store.Entry) bool { return e.Hash == unfit.Hash })
-			wait = firstPutPause
+			fit := slices.DeleteFunc(entries, func(e store.Entry) bool { return e.Hash == unfit.Hash })
+			if len(fit) == len(entries) {
+				return len(entries), err // it names another: nothing to be done
+			}
+			k.unkept.Add(uint64(len(entries) - len(fit)))
+			entries, wait = fit, firstPutPause
 			continue
 		case errors.Is(err, net.ErrClosed):
 			return len(entries), err

@@ -1,6 +1,7 @@
 package waku
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"iter"
@@ -55,9 +56,13 @@ const (
 func (m *Membership) History(ctx context.Context, q HistoryQuery) iter.Seq2[*Envelope, error] {
 	return func(yield func(*Envelope, error) bool) {
 		err := m.history(ctx, q, func(env *Envelope) bool { return yield(env, nil) })
-		if err != nil && !errors.Is(err, errEnough) && ctx.Err() == nil {
-			yield(nil, err)
+		if err == nil || errors.Is(err, errEnough) || ctx.Err() != nil {
+			return
 		}
+		if m.ctx.Err() != nil {
+			err = cmp.Or(m.alive(), errNodeClosed)
+		}
+		yield(nil, err)
 	}
 }
 
@@ -73,6 +78,9 @@ func (m *Membership) history(ctx context.Context, q HistoryQuery, yield func(*En
 	if err := m.alive(); err != nil {
 		return err
 	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(m.ctx, cancel)()
 	r := &historyReader{member: m, q: q, left: q.Limit, yield: yield, seen: map[message.Hash]int64{}, tidyAt: tidyFirst}
 	if q.Follow {
 		return r.follow(ctx)
@@ -157,9 +165,6 @@ func (r *historyReader) nearest(ctx context.Context, heads []*head) (*head, erro
 	var best *head
 	for _, h := range heads {
 		for len(h.page) == 0 && h.walk.more() {
-			if err := r.member.alive(); err != nil {
-				return nil, err
-			}
 			page, err := h.walk.next(ctx)
 			if err != nil {
 				return nil, err

@@ -273,3 +273,32 @@ func TestHistoryAsksValidators(t *testing.T) {
 		require.Len(t, all, 100)
 	})
 }
+
+// Leave and Close end a history at once, whatever it waits for.
+func TestHistoryEndsWithMembership(t *testing.T) {
+	for name, end := range map[string]func(*waku.Node, *waku.Membership) error{
+		"leave": func(_ *waku.Node, m *waku.Membership) error { return m.Leave() },
+		"close": func(n *waku.Node, _ *waku.Membership) error { return n.Close() },
+	} {
+		for _, follow := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, follow %v", name, follow), func(t *testing.T) {
+				p2ptest.Bubble(t, func(t *testing.T) {
+					network := p2ptest.New(t, p2ptest.Config{})
+					n := start(t, waku.WithHost(network.Hosts(1)[0]))
+					m := join(t, n, waku.Community{Shard: town})
+					done := make(chan error, 1)
+					go func() {
+						for _, err := range m.History(t.Context(), waku.HistoryQuery{Follow: follow}) {
+							done <- err
+						}
+					}()
+					time.Sleep(3 * time.Second) // there is no store node
+					began := time.Now()
+					require.NoError(t, end(n, m))
+					require.ErrorIs(t, <-done, net.ErrClosed)
+					require.Zero(t, time.Since(began))
+				})
+			})
+		}
+	}
+}

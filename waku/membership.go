@@ -149,10 +149,11 @@ func (s *shard) join(t terms, buffer int) (*Membership, error) {
 	if err != nil {
 		return nil, fmt.Errorf("waku: joining shard %s: %w", s.shard, err)
 	}
-	m := &Membership{shard: s, hold: hold, buffer: buffer, signer: t.signer, readers: map[*Reader]struct{}{}}
 	if err := s.beginArchive(); err != nil {
 		return nil, errors.Join(fmt.Errorf("waku: joining shard %s: %w", s.shard, err), hold.Close())
 	}
+	m := &Membership{shard: s, hold: hold, buffer: buffer, signer: t.signer, readers: map[*Reader]struct{}{}}
+	m.ctx, m.cancel = context.WithCancel(s.node.tasks.ctx)
 	s.members[m] = struct{}{}
 	return m, nil
 }
@@ -162,6 +163,8 @@ type Membership struct {
 	shard  *shard
 	hold   *relay.Subscription
 	buffer int
+	ctx    context.Context // ends with the membership
+	cancel context.CancelFunc
 
 	// signing is held while a message is stamped and signed, so that a change of
 	// keys has a before and an after.
@@ -197,6 +200,7 @@ func (m *Membership) leave() error {
 	readers := m.readers
 	m.readers = nil
 	m.mu.Unlock()
+	m.cancel()
 	var errs []error
 	for r := range readers {
 		errs = append(errs, r.end())
