@@ -115,8 +115,8 @@ type Spool struct {
 	work    chan struct{}
 	done    chan struct{} // closed by the writer
 
-	closed   sync.Once
-	closeErr error
+	ended    chan struct{} // closed by Close
+	closeErr error         // valid then
 }
 
 // Stats says what a spool holds.
@@ -155,6 +155,7 @@ func Open(dir string, cfg Config) (_ *Spool, err error) {
 		flights: make(map[*Batch]struct{}),
 		work:    make(chan struct{}, 1),
 		done:    make(chan struct{}),
+		ended:   make(chan struct{}),
 	}
 	if s.lock, err = s.fs.Lock(); err != nil {
 		return nil, err
@@ -221,15 +222,20 @@ func (s *Spool) Stats() Stats {
 // Close ends the spool. Calls under way are finished or return net.ErrClosed;
 // batches that are out count as not done. It is idempotent.
 func (s *Spool) Close() error {
-	s.closed.Do(func() { s.closeErr = s.close() })
+	s.mu.Lock()
+	first := !s.closing
+	s.closing = true
+	s.broadcast()
+	s.mu.Unlock()
+	if first {
+		s.closeErr = s.close()
+		close(s.ended)
+	}
+	<-s.ended
 	return s.closeErr
 }
 
 func (s *Spool) close() error {
-	s.mu.Lock()
-	s.closing = true
-	s.broadcast()
-	s.mu.Unlock()
 	s.poke()
 	<-s.done
 	s.mu.Lock()
