@@ -31,5 +31,5 @@ soak: ## Run the long resource tests: CPU, latency and memory under attack
 proto: ## Generate internal/pb anew
 	@scripts/proto
 
-chat: ## Build bin/chat and bin/servicenode
-	@scripts/programs chat servicenode
+chat: ## Build bin/chat, bin/servicenode and bin/history
+	@scripts/programs chat servicenode history

@@ -4,9 +4,14 @@ import (
 	"context"
 	"fmt"
 	"log"
+	"os"
+	"path/filepath"
+	"time"
 
 	dosguard "github.com/status-im/shoal/rln-free-dos"
 	"github.com/status-im/shoal/sharding"
+	"github.com/status-im/shoal/store"
+	"github.com/status-im/shoal/store/sqlite"
 	"github.com/status-im/shoal/waku"
 )
 
@@ -55,4 +60,54 @@ func member(ctx context.Context, c waku.Community, key *dosguard.PrivateKey, opt
 		log.Fatal(err)
 	}
 	return node, chat
+}
+
+// Who was away reads back what was said, from a node that keeps it.
+func Example_history() {
+	ctx := context.Background()
+	key, err := dosguard.GenerateKey()
+	if err != nil {
+		log.Fatal(err)
+	}
+	community := waku.Community{
+		Shard:     sharding.Shard{Cluster: 16, Index: 128},
+		PublicKey: key.PublicKey(),
+	}
+	dir, err := os.MkdirTemp("", "history")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+
+	archive, err := sqlite.Open(ctx, filepath.Join(dir, "store.db"), sqlite.Config{
+		Policy: store.Policy{Default: store.Retention{MaxAge: 30 * 24 * time.Hour}},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer archive.Close() // after the node
+	keeper, said := member(ctx, community, key, waku.WithArchive(archive))
+	defer keeper.Close()
+
+	for _, text := range []string{"anybody there?", "well, then"} {
+		if _, err := said.Send(ctx, "/chat/1/lobby/proto", []byte(text)); err != nil {
+			log.Fatal(err)
+		}
+	}
+	for keeper.Health().Archive.Kept < 2 {
+		time.Sleep(10 * time.Millisecond)
+	}
+
+	bo, chat := member(ctx, community, key, waku.WithStaticPeers(keeper.Addrs()...))
+	defer bo.Close()
+	yesterday := time.Now().Add(-24 * time.Hour)
+	for env, err := range chat.History(ctx, waku.HistoryQuery{Since: yesterday}) {
+		if err != nil {
+			log.Fatal(err) // what came before it is as it should be
+		}
+		fmt.Println(string(env.Message.Payload))
+	}
+	// Output:
+	// anybody there?
+	// well, then
 }
