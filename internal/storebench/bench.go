@@ -106,28 +106,54 @@ func (b *bench) source(q question, client int) *rand.Rand {
 	return rand.New(rand.NewPCG(h, uint64(client)))
 }
 
+// draw draws n questions for each client, beforehand: making them costs as much
+// as many an answer. Every system is asked the same.
+func (b *bench) draw(q question, clients, n int) (list [][]store.Query, err error) {
+	for c := range clients {
+		r := b.source(q, c)
+		var all []store.Query
+		for range n {
+			x, err := q.ask(r).Check()
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", q.name, err)
+			}
+			all = append(all, x)
+		}
+		list = append(list, all)
+	}
+	return list, nil
+}
+
+// answers is what asking came to.
+type answers struct {
+	took *samples
+	rate float64 // a second
+	used meter   // as it was when it began
+}
+
 // ask has clients ask questions of a kind, n of them each, until the patience
-// ends, and returns how long the answers took and how many came in a second.
-func (b *bench) ask(ctx context.Context, q question, clients, n int, ask asker) (took *samples, rate float64, err error) {
+// ends.
+func (b *bench) ask(ctx context.Context, q question, clients, n int, ask asker) (answers, error) {
+	list, err := b.draw(q, clients, n)
+	if err != nil {
+		return answers{}, err
+	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	took = new(samples)
+	a := answers{took: new(samples), used: newMeter()}
 	began := time.Now()
 	var wait sync.WaitGroup
 	var entries atomic.Int64
-	for c := range clients {
-		r := b.source(q, c)
+	for _, questions := range list {
 		wait.Go(func() {
-			for i := 0; i < n && time.Since(began) < b.patience; i++ {
-				question, err := q.ask(r).Check()
-				if err != nil {
-					cancel(err)
+			for _, x := range questions {
+				if time.Since(began) > b.patience {
 					return
 				}
 				start := time.Now()
-				page, err := ask(ctx, question)
-				took.add(time.Since(start))
-				if want := len(question.Hashes); err == nil && want > 0 && len(page.Entries) != want {
+				page, err := ask(ctx, x)
+				a.took.add(time.Since(start))
+				if want := len(x.Hashes); err == nil && want > 0 && len(page.Entries) != want {
 					err = fmt.Errorf("%d of %d messages found", len(page.Entries), want)
 				}
 				if err != nil {
@@ -140,11 +166,12 @@ func (b *bench) ask(ctx context.Context, q question, clients, n int, ask asker) 
 	}
 	wait.Wait()
 	if err := context.Cause(ctx); err != nil {
-		return nil, 0, err
+		return a, err
 	}
-	answers := float64(took.count())
-	b.say("%s, %d clients: %.0f answers with %.1f entries", q.name, clients, answers, float64(entries.Load())/answers)
-	return took, answers / time.Since(began).Seconds(), nil
+	count := float64(a.took.count())
+	a.rate = count / time.Since(began).Seconds()
+	b.say("%s, asked by %d: %.0f answers with %.1f entries", q.name, clients, count, float64(entries.Load())/count)
+	return a, nil
 }
 
 // questions asks everything that is asked of a data set. reopen begins anew with
@@ -157,26 +184,25 @@ func (b *bench) questions(ctx context.Context, ask asker, reopen func() (asker, 
 		b.load.times(24*time.Hour, false, true),
 	}
 	for _, q := range kinds {
-		if _, _, err := b.ask(ctx, question{"warming up: " + q.name, q.ask}, 1, 20, ask); err != nil {
+		if _, err := b.ask(ctx, question{"warming up: " + q.name, q.ask}, 1, 20, ask); err != nil {
 			return nil, err
 		}
-		m := newMeter()
-		took, _, err := b.ask(ctx, q, 1, b.samples, ask)
+		a, err := b.ask(ctx, q, 1, b.samples, ask)
 		if err != nil {
 			return nil, err
 		}
-		b.percentiles(q.name, took, 50, 90, 95)
-		b.cost(m, q.name, took.count())
+		b.cost(a.used, q.name, a.took.count())
+		b.percentiles(q.name, a.took, 50, 90, 95)
 	}
 	for _, q := range []question{kinds[0], kinds[2], kinds[3]} {
-		m := newMeter()
-		took, rate, err := b.ask(ctx, q, 10, b.samples, ask)
+		name := q.name + ", 10 clients"
+		a, err := b.ask(ctx, q, 10, b.samples, ask)
 		if err != nil {
 			return nil, err
 		}
-		b.percentiles(q.name+", 10 clients", took, 50, 95)
-		b.add(q.name+", 10 clients", rate, "/s")
-		b.cost(m, q.name+", 10 clients", took.count())
+		b.cost(a.used, name, a.took.count())
+		b.percentiles(name, a.took, 50, 95)
+		b.add(name, a.rate, "/s")
 	}
 	if err := b.depth(ctx, ask); err != nil {
 		return nil, err
@@ -186,11 +212,11 @@ func (b *bench) questions(ctx context.Context, ask asker, reopen func() (asker, 
 		if ask, err = reopen(); err != nil {
 			return nil, err
 		}
-		took, _, err := b.ask(ctx, question{"cold: " + q.name, q.ask}, 1, min(b.samples, 50), ask)
+		a, err := b.ask(ctx, question{"cold: " + q.name, q.ask}, 1, min(b.samples, 50), ask)
 		if err != nil {
 			return nil, err
 		}
-		b.percentiles("cold: "+q.name, took, 50, 95)
+		b.percentiles("cold: "+q.name, a.took, 50, 95)
 	}
 	return ask, nil
 }
