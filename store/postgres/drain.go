@@ -145,9 +145,9 @@ func (a *Archive) insert(rows []row) error {
 }
 
 func (a *Archive) insertOnce(rows []row) error {
-	ctx, cancel := context.WithTimeout(a.ctx, insertFor)
-	defer cancel()
-	return a.do(ctx, func(ctx context.Context) error {
+	return a.again(a.ctx, func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, insertFor)
+		defer cancel()
 		partitions, shards := a.tables.unknown(rows)
 		if err := a.ensure(ctx, partitions); err != nil {
 			return err

@@ -30,11 +30,9 @@ func (e *NewerSchemaError) Error() string {
 const (
 	stateCheckViolation = "23514" // also: no partition for a row
 	stateUndefinedTable = "42P01"
-	stateDuplicateTable = "42P07"
 	stateNoPrivilege    = "42501"
 	stateNoDatabase     = "3D000"
 	stateNoSchema       = "3F000"
-	stateDeadlock       = "40P01"
 	stateLockTimeout    = "55P03"
 	stateAdminShutdown  = "57P01"
 	stateCrashShutdown  = "57P02"

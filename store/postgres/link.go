@@ -218,6 +218,15 @@ func (l *link) alive(ctx context.Context) bool {
 	return l.up
 }
 
+// lose has the server be reached anew, because of what it said.
+func (l *link) lose(err error) {
+	l.mu.Lock()
+	l.setUp(false, err)
+	l.wake()
+	l.mu.Unlock()
+	l.cut()
+}
+
 // await waits until the server answers.
 func (l *link) await(ctx context.Context) error {
 	for {

@@ -80,11 +80,13 @@ func TestNodesShareOneStream(t *testing.T) {
 }
 
 // The first of five to come makes the tables, the others wait for it.
-func TestFiveOpenedAtOnce(t *testing.T) {
-	for range 20 {
+func TestFiveOpenedAtOnce(t *testing.T) { openedAtOnce(t, 5, 20) }
+
+func openedAtOnce(t *testing.T, n, times int) {
+	for range times {
 		t.Run("", func(t *testing.T) {
-			nodes := openNodes(t, pgtest.Shared(t).Database(t), 5, postgres.Config{Policy: month})
-			list := entries(5, 100)
+			nodes := openNodes(t, pgtest.Shared(t).Database(t), n, postgres.Config{Policy: month})
+			list := entries(n, 100)
 			for i, a := range nodes {
 				require.Equal(t, store.Ready, a.Condition().State)
 				require.NoError(t, a.Put(t.Context(), list[i:i+1]))
@@ -101,12 +103,10 @@ func TestFiveOpenedAtOnce(t *testing.T) {
 
 // Partitions of two seconds come and go under the hands of four nodes that write,
 // read and prune.
-func TestPartitionTurns(t *testing.T) {
+func TestPartitionTurns(t *testing.T) { partitionTurns(t, 40) }
+
+func partitionTurns(t *testing.T, turns int) {
 	const width = 2 * time.Second
-	turns := 40
-	if soaking {
-		turns = 10_000
-	}
 	var mu sync.Mutex
 	now := time.Now()
 	clock := func() time.Time {

@@ -1,7 +1,7 @@
 package postgres_test
 
 import (
-	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -25,72 +25,77 @@ var outages = map[string]struct{ begin, end func(*pgtest.Cluster) error }{
 func TestOutage(t *testing.T) {
 	server := pgtest.Start(t, pgtest.Config{})
 	for name := range outages {
-		t.Run(name, func(t *testing.T) { outage(t, server, name, 200, 1500*time.Millisecond) })
+		t.Run(name, func(t *testing.T) { outage(t, server, name, 1500*time.Millisecond, 50, 300) })
 	}
 }
 
-func TestSoakOutage(t *testing.T) {
-	if !soaking {
-		t.Skip("takes hours")
-	}
-	server := pgtest.Start(t, pgtest.Config{})
-	for name := range outages {
-		for _, rate := range []int{50, 500} {
-			for _, away := range []time.Duration{5 * time.Second, time.Minute, 10 * time.Minute} {
-				t.Run(fmt.Sprintf("%s for %v at %d per second", name, away, rate), func(t *testing.T) {
-					outage(t, server, name, rate, away)
-				})
-			}
-		}
-	}
+// outcome is what a node with a load saw of an outage.
+type outcome struct {
+	rate             int // messages per second
+	slowest, drained time.Duration
 }
 
-func outage(t *testing.T, server *pgtest.Cluster, name string, rate int, away time.Duration) {
-	a, err := postgres.Open(t.Context(), server.Database(t), postgres.Config{
-		SpoolDir: t.TempDir(), Policy: month, PruneEvery: 100 * time.Millisecond, Logger: logger(t),
-	})
-	require.NoError(t, err)
-	defer func() { require.NoError(t, a.Close()) }()
-	require.Equal(t, store.Ready, a.Condition().State)
-
-	l := startLoad(t, a, rate)
-	defer l.stop()
-	l.await(true, time.Minute)
+// outage has nodes with these loads on one database, which goes away for a time.
+func outage(t *testing.T, server *pgtest.Cluster, name string, away time.Duration, rates ...int) []outcome {
+	url := server.Database(t)
+	nodes := make([]*postgres.Archive, len(rates))
+	loads := make([]*load, len(rates))
+	for i, rate := range rates {
+		nodes[i] = open(t, url, postgres.Config{PruneEvery: 100 * time.Millisecond, Logger: logger(t)})
+		require.Equal(t, store.Ready, nodes[i].Condition().State)
+		loads[i] = startLoad(t, nodes[i], rate)
+		defer loads[i].stop()
+	}
+	for _, l := range loads {
+		l.await(true, time.Minute)
+	}
 	time.Sleep(away / 5)
 
 	began := time.Now()
 	require.NoError(t, outages[name].begin(server))
-	l.await(false, 3*time.Second)
+	for i, l := range loads {
+		l.await(false, 3*time.Second)
+		c := nodes[i].Condition()
+		assert.Equal(t, store.Spooling, c.State)
+		assert.Error(t, c.Err)
+		assert.False(t, c.Since.Before(began))
+	}
 	noticed := time.Since(began)
-	c := a.Condition()
-	assert.Equal(t, store.Spooling, c.State)
-	assert.Error(t, c.Err)
-	assert.False(t, c.Since.Before(began))
-	time.Sleep(away - time.Since(began))
-	assert.Positive(t, a.Condition().Pending)
+	time.Sleep(away - noticed)
+	for _, a := range nodes {
+		assert.Positive(t, a.Condition().Pending)
+	}
 
-	back := time.Now()
 	require.NoError(t, outages[name].end(server))
 	served := time.Now()
-	l.await(true, 3*time.Second)
-	require.NoError(t, a.Flush(patient(t, away+time.Minute)))
-	drained := time.Since(served)
-	acked := l.stop()
-	require.NoError(t, a.Flush(patient(t, time.Minute)))
-	c = a.Condition()
-	assert.Equal(t, store.Ready, c.State)
-	assert.NoError(t, c.Err)
-	assert.Zero(t, c.Pending)
-	assert.Zero(t, c.Refused)
-	assert.Less(t, l.slowest, 3*time.Second, "queries end within a second, on a machine with time for them")
-	requireHeld(t, a, acked)
-	stats, err := a.Stats(t.Context())
-	require.NoError(t, err)
-	assert.EqualValues(t, len(acked), stats.Messages, "no message twice, and none that nobody put")
-	if soaking {
-		assert.Less(t, l.slowest, time.Second)
-		assert.Less(t, drained, 2*away)
+	var all sync.WaitGroup
+	outcomes := make([]outcome, len(rates))
+	for i, l := range loads {
+		all.Go(func() {
+			l.await(true, 10*time.Second)
+			assert.NoError(t, nodes[i].Flush(patient(t, away+time.Minute)))
+			outcomes[i] = outcome{rate: rates[i], drained: time.Since(served)}
+		})
 	}
-	t.Logf("%s %v: noticed after %v, slowest query %v, served again after %v, drained after %v; %d acknowledged, %d queries, %d told that it was away",
-		name, away, noticed, l.slowest, served.Sub(back), drained, len(acked), l.answers, l.away)
+	all.Wait()
+	messages := 0
+	for i, l := range loads {
+		acked := l.stop()
+		messages += len(acked)
+		outcomes[i].slowest = l.slowest
+		assert.NoError(t, nodes[i].Flush(patient(t, time.Minute)))
+		c := nodes[i].Condition()
+		assert.Equal(t, store.Ready, c.State)
+		assert.NoError(t, c.Err)
+		assert.Zero(t, c.Pending)
+		assert.Zero(t, c.Refused)
+		assert.Less(t, l.slowest, 3*time.Second, "queries end within a second, on a machine with time for them")
+		requireHeld(t, nodes[i], acked)
+		t.Logf("%s %v, %d per second: %d acknowledged, noticed after %v, drained after %v; %d queries, the slowest %v, %d told that it was away",
+			name, away, rates[i], len(acked), noticed, outcomes[i].drained, l.answers, l.slowest, l.away)
+	}
+	stats, err := nodes[0].Stats(t.Context())
+	require.NoError(t, err)
+	assert.EqualValues(t, messages, stats.Messages, "no message twice, and none that nobody put")
+	return outcomes
 }

@@ -56,14 +56,21 @@ func (a *Archive) do(ctx context.Context, f func(ctx context.Context) error) err
 	}
 	err = f(inner)
 	s.over(err)
+	if sqlState(err) == stateUndefinedTable {
+		a.link.lose(err) // somebody dropped our tables, or put back older ones
+	}
 	return err
 }
+
+// tries is how often something is tried when connections break: all that are idle
+// may have, when a server was away for a moment.
+const tries = 5
 
 // again is do for what may be run twice: if the connection breaks and the server
 // lives, it is.
 func (a *Archive) again(ctx context.Context, f func(ctx context.Context) error) error {
 	err := a.do(ctx, f)
-	for range 2 {
+	for range tries - 1 {
 		if !broken(err) || ctx.Err() != nil || !a.link.alive(ctx) {
 			break
 		}
