@@ -108,9 +108,43 @@ func underFire(e *env) {
 	all.Wait()
 }
 
+// betweenPages: the same, with all that happens happening between two pages.
+func betweenPages(e *env) {
+	policy := store.Policy{Default: store.Retention{MaxAge: 2 * day}}
+	a := e.open(policy)
+	e.put(a, e.entries(60, shardA, e.clock.Now().Add(-47*time.Hour), 10*time.Minute)...)
+	for _, limit := range []int{1, 4, 9} {
+		for _, backward := range both {
+			now := e.clock.Now()
+			going := e.entries(12, shardA, now.Add(-2*day), 10*time.Minute)
+			staying := e.entries(40, shardA, now.Add(-40*time.Hour), 50*time.Minute)
+			e.put(a, slices.Concat(going, staying)...)
+			wanted := make(map[message.Hash]bool)
+			for _, x := range staying {
+				wanted[x.Hash] = true
+			}
+			steps := 0
+			e.meetsOnce(a, store.Query{Limit: limit, Backward: backward}, wanted, func() {
+				if steps++; steps*limit > 12 {
+					return
+				}
+				// As many go as a page has: the cursor is the last of them.
+				e.clock.advance(time.Duration(limit)*10*time.Minute + 1)
+				_, err := a.Prune(e.ctx)
+				require.NoError(e, err)
+				for _, x := range []store.Entry{staying[0], staying[steps], staying[39]} {
+					at := time.Unix(0, x.Message.Timestamp)
+					e.put(a, e.entry(shardA, topics[0], at), e.entry(shardA, topics[0], at.Add(1)))
+				}
+			})
+			e.clock.advance(3 * time.Hour)
+		}
+	}
+}
+
 // meetsOnce walks and requires to meet each of the wanted exactly once, and
-// nothing twice. It may run beside the test.
-func (e *env) meetsOnce(a store.Archive, q store.Query, wanted map[message.Hash]bool) {
+// nothing twice. It calls between after each page, and may run beside the test.
+func (e *env) meetsOnce(a store.Archive, q store.Query, wanted map[message.Hash]bool, between ...func()) {
 	q, err := q.Check()
 	if !assert.NoError(e, err) {
 		return
@@ -141,6 +175,9 @@ func (e *env) meetsOnce(a store.Archive, q store.Query, wanted map[message.Hash]
 			return
 		}
 		q.Cursor = p.Cursor
+		for _, f := range between {
+			f()
+		}
 	}
 	assert.Zero(e, missing, "messages not met by %s", say(q))
 }

@@ -141,263 +141,319 @@ func pruned(change func(p *store.Policy)) mutant {
 	}}
 }
 
-var mutants = map[string]mutant{
-	"meta lost":      changed(func(x *message.Message) { x.Meta = nil }),
-	"proof lost":     changed(func(x *message.Message) { x.RateLimitProof = nil }),
-	"version lost":   changed(func(x *message.Message) { x.Version = 0 }),
-	"presence lost":  changed(func(x *message.Message) { x.Explicit = 0 }),
-	"microseconds":   changed(func(x *message.Message) { x.Timestamp -= x.Timestamp % 1000 }),
-	"topic at zero":  changed(func(x *message.Message) { x.ContentTopic, _, _ = strings.Cut(x.ContentTopic, "\x00") }),
-	"payload capped": changed(func(x *message.Message) { x.Payload = x.Payload[:min(len(x.Payload), 1<<20-4096)] }),
-
-	"batch is kept in part": {put: func(m *Model, ctx context.Context, entries []store.Entry) error {
-		for _, e := range entries {
-			if err := m.Put(ctx, []store.Entry{e}); err != nil {
+// mutants are faults by the test that is there to notice them.
+var mutants = map[string]map[string]mutant{
+	"RoundTrip": {
+		"meta lost":      changed(func(x *message.Message) { x.Meta = nil }),
+		"proof lost":     changed(func(x *message.Message) { x.RateLimitProof = nil }),
+		"version lost":   changed(func(x *message.Message) { x.Version = 0 }),
+		"presence lost":  changed(func(x *message.Message) { x.Explicit = 0 }),
+		"microseconds":   changed(func(x *message.Message) { x.Timestamp -= x.Timestamp % 1000 }),
+		"topic at zero":  changed(func(x *message.Message) { x.ContentTopic, _, _ = strings.Cut(x.ContentTopic, "\x00") }),
+		"payload capped": changed(func(x *message.Message) { x.Payload = x.Payload[:min(len(x.Payload), 1<<20-4096)] }),
+	},
+	"Reopen": {
+		"data are lost": {reopen: func(m *Model) { m.data.rows = m.data.rows[:max(0, len(m.data.rows)-1)] }},
+	},
+	"PutTwice": {
+		"last of a batch lost": {put: func(m *Model, ctx context.Context, entries []store.Entry) error {
+			err := m.Put(ctx, entries)
+			if n := len(entries); err == nil && n > 19 {
+				m.lose(entries[n-1])
+			}
+			return err
+		}},
+		"doubles are an error": {put: func(m *Model, ctx context.Context, entries []store.Entry) error {
+			seen := make(map[message.Hash]bool)
+			for _, e := range entries {
+				if seen[e.Hash] {
+					return fmt.Errorf("a double")
+				}
+				seen[e.Hash] = true
+			}
+			return m.Put(ctx, entries)
+		}},
+		"the last one wins": {put: func(m *Model, ctx context.Context, entries []store.Entry) error {
+			if err := m.policy.CheckEntries(entries, m.now()); err == nil {
+				for _, e := range entries {
+					m.lose(e)
+				}
+			}
+			return m.Put(ctx, entries)
+		}},
+	},
+	"Refuse": {
+		"batch is kept in part": {put: func(m *Model, ctx context.Context, entries []store.Entry) error {
+			for _, e := range entries {
+				if err := m.Put(ctx, []store.Entry{e}); err != nil {
+					return err
+				}
+			}
+			return ctx.Err()
+		}},
+		"hash not checked": {put: func(m *Model, ctx context.Context, entries []store.Entry) error {
+			entries = slices.Clone(entries)
+			for i, e := range entries {
+				if e.Message != nil && e.Shard.Valid() == nil {
+					entries[i].Hash = e.Message.Hash(e.Shard.PubsubTopic())
+				}
+			}
+			return m.Put(ctx, entries)
+		}},
+	},
+	"OneHash": {
+		"one shard a hash": {put: func(m *Model, ctx context.Context, entries []store.Entry) error {
+			m.data.mu.Lock()
+			fresh := slices.DeleteFunc(slices.Clone(entries), func(e store.Entry) bool {
+				return slices.ContainsFunc(m.data.rows, func(r row) bool { return r.Hash == e.Hash })
+			})
+			m.data.mu.Unlock()
+			if err := m.policy.CheckEntries(entries, m.now()); err != nil {
 				return err
 			}
-		}
-		return ctx.Err()
-	}},
-	"last of a batch lost": {put: func(m *Model, ctx context.Context, entries []store.Entry) error {
-		err := m.Put(ctx, entries)
-		if n := len(entries); err == nil && n > 20 {
-			m.lose(entries[n-1])
-		}
-		return err
-	}},
-	"doubles are an error": {put: func(m *Model, ctx context.Context, entries []store.Entry) error {
-		seen := make(map[message.Hash]bool)
-		for _, e := range entries {
-			if seen[e.Hash] {
-				return fmt.Errorf("a double")
+			return m.Put(ctx, fresh)
+		}},
+		"shard ignored by hash": asked(func(q *store.Query) {
+			if len(q.Hashes) > 0 {
+				q.Shard = nil
 			}
-			seen[e.Hash] = true
-		}
-		return m.Put(ctx, entries)
-	}},
-	"the last one wins": {put: func(m *Model, ctx context.Context, entries []store.Entry) error {
-		if err := m.policy.CheckEntries(entries, m.now()); err == nil {
-			for _, e := range entries {
-				m.lose(e)
+		}),
+	},
+	"Order": {
+		"descending pages": answered(func(_ *Model, q store.Query, p *store.Page) {
+			if q.Backward {
+				slices.Reverse(p.Entries)
 			}
-		}
-		return m.Put(ctx, entries)
-	}},
-	"one shard a hash": {put: func(m *Model, ctx context.Context, entries []store.Entry) error {
-		m.data.mu.Lock()
-		fresh := slices.DeleteFunc(slices.Clone(entries), func(e store.Entry) bool {
-			return slices.ContainsFunc(m.data.rows, func(r row) bool { return r.Hash == e.Hash })
-		})
-		m.data.mu.Unlock()
-		if err := m.policy.CheckEntries(entries, m.now()); err != nil {
-			return err
-		}
-		return m.Put(ctx, fresh)
-	}},
-	"contexts ignored": {put: func(m *Model, _ context.Context, entries []store.Entry) error {
-		return m.Put(context.Background(), entries)
-	}},
-	"hash not checked": {put: func(m *Model, ctx context.Context, entries []store.Entry) error {
-		entries = slices.Clone(entries)
-		for i, e := range entries {
-			if e.Message != nil && e.Shard.Valid() == nil {
-				entries[i].Hash = e.Message.Hash(e.Shard.PubsubTopic())
+		}),
+	},
+	"Pages": {
+		"limit is a page more":   asked(func(q *store.Query) { q.Limit = min(q.Limit+1, 100) }),
+		"always hashes and data": asked(func(q *store.Query) { q.HashesOnly = false }),
+		"cursor at the last page": answered(func(_ *Model, q store.Query, p *store.Page) {
+			if len(p.Entries) == q.Limit {
+				p.Cursor = new(edge(q, *p))
 			}
-		}
-		return m.Put(ctx, entries)
-	}},
-
-	"end is included": asked(func(q *store.Query) {
-		if !q.End.IsZero() && q.End.Year() < 2200 {
-			q.End = q.End.Add(1)
-		}
-	}),
-	"start is not included": asked(func(q *store.Query) {
-		if !q.Start.IsZero() && q.Start.Before(q.End) {
-			q.Start = q.Start.Add(1)
-		}
-	}),
-	"shard ignored by hash": asked(func(q *store.Query) {
-		if len(q.Hashes) > 0 {
-			q.Shard = nil
-		}
-	}),
-	"topics ignored": asked(func(q *store.Query) { q.ContentTopics = nil }),
-	"topics without case": asked(func(q *store.Query) {
-		for _, t := range q.ContentTopics {
-			if t == topics[1] && len(q.ContentTopics) == 1 {
-				q.ContentTopics = topics[1:3]
+		}),
+		"cursor at the other edge": answered(func(_ *Model, q store.Query, p *store.Page) {
+			if p.Cursor != nil && q.Backward {
+				p.Cursor = new(p.Entries[len(p.Entries)-1].Hash)
 			}
-		}
-	}),
-	"limit is a page more": asked(func(q *store.Query) { q.Limit = min(q.Limit+1, 100) }),
-	"default limit is 100": asked(func(q *store.Query) {
-		if q.Limit == 0 {
-			q.Limit = 100
-		}
-	}),
-	"forward by hash": asked(func(q *store.Query) { q.Backward = q.Backward && len(q.Hashes) == 0 }),
-	"cursor ignored by hash": asked(func(q *store.Query) {
-		if len(q.Hashes) > 0 {
-			q.Cursor = nil
-		}
-	}),
-	"always hashes and data": asked(func(q *store.Query) { q.HashesOnly = false }),
-	"bytes ignored":          asked(func(q *store.Query) { q.MaxBytes = 0 }),
-	"one byte too few":       asked(func(q *store.Query) { q.MaxBytes = min(q.MaxBytes, 500) }),
-	"descending pages": answered(func(_ *Model, q store.Query, p *store.Page) {
-		if q.Backward {
-			slices.Reverse(p.Entries)
-		}
-	}),
-	"cursor at the last page": answered(func(_ *Model, q store.Query, p *store.Page) {
-		if len(p.Entries) == q.Limit {
-			p.Cursor = new(edge(q, *p))
-		}
-	}),
-	"no cursor when bytes end a page": answered(func(_ *Model, q store.Query, p *store.Page) {
-		if len(p.Entries) < q.Limit {
-			p.Cursor = nil
-		}
-	}),
-	"cursor at the other edge": answered(func(_ *Model, q store.Query, p *store.Page) {
-		if p.Cursor != nil && q.Backward {
-			p.Cursor = new(p.Entries[len(p.Entries)-1].Hash)
-		}
-	}),
-	"unknown cursor is the beginning": {query: func(m *Model, ctx context.Context, q store.Query) (store.Page, error) {
-		p, err := m.Query(ctx, q)
-		if err == store.ErrUnknownCursor {
-			q.Cursor = nil
+		}),
+		"cursor by time alone": {query: func(m *Model, ctx context.Context, q store.Query) (store.Page, error) {
+			p, err := m.Query(ctx, q)
+			if err == nil && q.Cursor != nil && !q.HashesOnly {
+				m.data.mu.Lock()
+				k := m.data.place(*q.Cursor, func(gone) bool { return true })
+				m.data.mu.Unlock()
+				p.Entries = slices.DeleteFunc(p.Entries, func(e store.Entry) bool { return e.Message.Timestamp == k.Time })
+			}
+			return p, err
+		}},
+	},
+	"Limits": {
+		"default limit is 100": asked(func(q *store.Query) {
+			if q.Limit == 0 {
+				q.Limit = 100
+			}
+		}),
+	},
+	"MaxBytes": {
+		"bytes ignored":    asked(func(q *store.Query) { q.MaxBytes = 0 }),
+		"one byte too few": asked(func(q *store.Query) { q.MaxBytes = min(q.MaxBytes, 500) }),
+		"no cursor when bytes end a page": answered(func(_ *Model, q store.Query, p *store.Page) {
+			if len(p.Entries) < q.Limit {
+				p.Cursor = nil
+			}
+		}),
+	},
+	"TimeBounds": {
+		"end is included": asked(func(q *store.Query) {
+			if !q.End.IsZero() && q.End.Year() < 2200 {
+				q.End = q.End.Add(1)
+			}
+		}),
+		"start is not included": asked(func(q *store.Query) {
+			if !q.Start.IsZero() && q.Start.Before(q.End) {
+				q.Start = q.Start.Add(1)
+			}
+		}),
+	},
+	"Filters": {
+		"topics ignored": asked(func(q *store.Query) { q.ContentTopics = nil }),
+		"topics without case": asked(func(q *store.Query) {
+			for _, t := range q.ContentTopics {
+				if t == topics[1] && len(q.ContentTopics) == 1 {
+					q.ContentTopics = topics[1:3]
+				}
+			}
+		}),
+	},
+	"WrongQuestions": {
+		"questions aren't checked": {query: func(m *Model, ctx context.Context, q store.Query) (store.Page, error) {
+			if q.Limit < 0 {
+				return store.Page{}, nil
+			}
 			return m.Query(ctx, q)
-		}
-		return p, err
-	}},
-	"unknown cursor is the end": {query: func(m *Model, ctx context.Context, q store.Query) (store.Page, error) {
-		p, err := m.Query(ctx, q)
-		if err == store.ErrUnknownCursor {
-			return store.Page{}, nil
-		}
-		return p, err
-	}},
-	"cursor of another shard is unknown": {query: func(m *Model, ctx context.Context, q store.Query) (store.Page, error) {
-		if q.Cursor != nil && q.Shard != nil {
+		}},
+	},
+	"AnyCursor": {
+		"forward by hash": asked(func(q *store.Query) { q.Backward = q.Backward && len(q.Hashes) == 0 }),
+		"cursor ignored by hash": asked(func(q *store.Query) {
+			if len(q.Hashes) > 0 {
+				q.Cursor = nil
+			}
+		}),
+		"cursor of another shard is unknown": {query: func(m *Model, ctx context.Context, q store.Query) (store.Page, error) {
+			if q.Cursor != nil && q.Shard != nil {
+				m.data.mu.Lock()
+				other := slices.ContainsFunc(m.data.rows, func(r row) bool { return r.Hash == *q.Cursor && r.Shard != *q.Shard })
+				m.data.mu.Unlock()
+				if other {
+					return store.Page{}, store.ErrUnknownCursor
+				}
+			}
+			return m.Query(ctx, q)
+		}},
+	},
+	"UnknownCursor": {
+		"unknown cursor is the beginning": {query: func(m *Model, ctx context.Context, q store.Query) (store.Page, error) {
+			p, err := m.Query(ctx, q)
+			if err == store.ErrUnknownCursor {
+				q.Cursor = nil
+				return m.Query(ctx, q)
+			}
+			return p, err
+		}},
+		"unknown cursor is the end": {query: func(m *Model, ctx context.Context, q store.Query) (store.Page, error) {
+			p, err := m.Query(ctx, q)
+			if err == store.ErrUnknownCursor {
+				return store.Page{}, nil
+			}
+			return p, err
+		}},
+	},
+	"ExpiredCursor": {
+		"grace of half a day": forgets(func(m *Model) {
+			for h, g := range m.data.gone {
+				if m.now().Sub(g.at) > 12*time.Hour {
+					delete(m.data.gone, h)
+				}
+			}
+		}),
+		"grace counts from the timestamp": forgets(func(m *Model) {
+			for h, g := range m.data.gone {
+				if m.now().Sub(time.Unix(0, g.key.Time)) > 24*time.Hour {
+					delete(m.data.gone, h)
+				}
+			}
+		}),
+		"expired places move": forgets(func(m *Model) {
+			for h, g := range m.data.gone {
+				g.key.Time += int64(time.Hour)
+				m.data.gone[h] = g
+			}
+		}),
+		"grace ends with the process": {reopen: func(m *Model) { clear(m.data.gone) }},
+	},
+	"Retention": {
+		"nothing is pruned":  pruned(func(p *store.Policy) { *p = store.Policy{} }),
+		"number ignored":     pruned(func(p *store.Policy) { p.Default.MaxMessages = 0 }),
+		"size ignored":       pruned(func(p *store.Policy) { p.Default.MaxBytes = 0 }),
+		"shards ignored":     pruned(func(p *store.Policy) { p.Shards = nil }),
+		"total ignored":      pruned(func(p *store.Policy) { p.Total = store.Retention{} }),
+		"total size ignored": pruned(func(p *store.Policy) { p.Total.MaxBytes = 0 }),
+		"one too many": pruned(func(p *store.Policy) {
+			if p.Default.MaxMessages > 0 {
+				p.Default.MaxMessages++
+			}
+		}),
+		"pruning isn't told": {prune: func(m *Model, ctx context.Context) (store.Pruned, error) {
+			_, err := m.Prune(ctx)
+			return store.Pruned{}, err
+		}},
+	},
+	"AgeBound": {
+		"age ignored":       pruned(func(p *store.Policy) { p.Default.MaxAge = 0 }),
+		"an hour too early": pruned(func(p *store.Policy) { p.Default.MaxAge = max(0, p.Default.MaxAge-time.Hour) }),
+		"a nanosecond late": pruned(func(p *store.Policy) {
+			if p.Default.MaxAge > 0 {
+				p.Default.MaxAge++
+			}
+		}),
+	},
+	"SameTime": {
+		"total before shards": {prune: totalFirst},
+	},
+	"BetweenPages": {
+		"cursors don't expire with grace": forgets(func(m *Model) { clear(m.data.gone) }),
+	},
+	"Marks": {
+		"marks go back": {setMark: func(m *Model, ctx context.Context, s sharding.Shard, t time.Time) error {
 			m.data.mu.Lock()
-			other := slices.ContainsFunc(m.data.rows, func(r row) bool { return r.Hash == *q.Cursor && r.Shard != *q.Shard })
+			delete(m.data.marks, s)
 			m.data.mu.Unlock()
-			if other {
-				return store.Page{}, store.ErrUnknownCursor
+			return m.SetMark(ctx, s, t)
+		}},
+		"marks in seconds": {setMark: func(m *Model, ctx context.Context, s sharding.Shard, t time.Time) error {
+			return m.SetMark(ctx, s, t.Truncate(time.Second))
+		}},
+		"marks are lost": {reopen: func(m *Model) { clear(m.data.marks) }},
+	},
+	"Stats": {
+		"stats forget a shard": {stats: func(m *Model, ctx context.Context) (store.Stats, error) {
+			s, err := m.Stats(ctx)
+			if len(s.Shards) > 2 {
+				s.Shards = s.Shards[1:]
 			}
-		}
-		return m.Query(ctx, q)
-	}},
-	"cursor by time alone": {query: func(m *Model, ctx context.Context, q store.Query) (store.Page, error) {
-		p, err := m.Query(ctx, q)
-		if err == nil && q.Cursor != nil && !q.HashesOnly {
-			m.data.mu.Lock()
-			k := m.data.place(*q.Cursor, func(gone) bool { return true })
-			m.data.mu.Unlock()
-			p.Entries = slices.DeleteFunc(p.Entries, func(e store.Entry) bool { return e.Message.Timestamp == k.Time })
-		}
-		return p, err
-	}},
-	"questions aren't checked": {query: func(m *Model, ctx context.Context, q store.Query) (store.Page, error) {
-		if q.Limit < 0 {
-			return store.Page{}, nil
-		}
-		return m.Query(ctx, q)
-	}},
-
-	"cursors don't expire with grace": forgets(func(m *Model) { clear(m.data.gone) }),
-	"grace of half a day": forgets(func(m *Model) {
-		for h, g := range m.data.gone {
-			if m.now().Sub(g.at) > 12*time.Hour {
-				delete(m.data.gone, h)
+			return s, err
+		}},
+		"stats in disorder": {stats: func(m *Model, ctx context.Context) (store.Stats, error) {
+			s, err := m.Stats(ctx)
+			slices.Reverse(s.Shards)
+			return s, err
+		}},
+		"stats count payloads": {stats: func(m *Model, ctx context.Context) (store.Stats, error) {
+			s, err := m.Stats(ctx)
+			s.Bytes -= s.Messages
+			return s, err
+		}},
+	},
+	"Cancelled": {
+		"contexts ignored": {put: func(m *Model, _ context.Context, entries []store.Entry) error {
+			return m.Put(context.Background(), entries)
+		}},
+	},
+	"Closed": {
+		"never closed": {close: func(*Model) error { return nil }},
+		"closed once": {close: func(m *Model) error {
+			if _, err := m.Stats(context.Background()); err != nil {
+				return net.ErrClosed
 			}
-		}
-	}),
-	"grace counts from the timestamp": forgets(func(m *Model) {
-		for h, g := range m.data.gone {
-			if m.now().Sub(time.Unix(0, g.key.Time)) > 24*time.Hour {
-				delete(m.data.gone, h)
-			}
-		}
-	}),
-	"expired places move": forgets(func(m *Model) {
-		for h, g := range m.data.gone {
-			g.key.Time += int64(time.Hour)
-			m.data.gone[h] = g
-		}
-	}),
-	"grace ends with the process": {reopen: func(m *Model) { clear(m.data.gone) }},
-
-	"nothing is pruned":  pruned(func(p *store.Policy) { *p = store.Policy{} }),
-	"age ignored":        pruned(func(p *store.Policy) { p.Default.MaxAge = 0 }),
-	"number ignored":     pruned(func(p *store.Policy) { p.Default.MaxMessages = 0 }),
-	"size ignored":       pruned(func(p *store.Policy) { p.Default.MaxBytes = 0 }),
-	"shards ignored":     pruned(func(p *store.Policy) { p.Shards = nil }),
-	"total ignored":      pruned(func(p *store.Policy) { p.Total = store.Retention{} }),
-	"total size ignored": pruned(func(p *store.Policy) { p.Total.MaxBytes = 0 }),
-	"an hour too early":  pruned(func(p *store.Policy) { p.Default.MaxAge = max(0, p.Default.MaxAge-time.Hour) }),
-	"a nanosecond late": pruned(func(p *store.Policy) {
-		if p.Default.MaxAge > 0 {
-			p.Default.MaxAge++
-		}
-	}),
-	"one too many": pruned(func(p *store.Policy) {
-		if p.Default.MaxMessages > 0 {
-			p.Default.MaxMessages++
-		}
-	}),
-	"total before shards": {prune: totalFirst},
-	"pruning isn't told": {prune: func(m *Model, ctx context.Context) (store.Pruned, error) {
-		_, err := m.Prune(ctx)
-		return store.Pruned{}, err
-	}},
-
-	"stats forget a shard": {stats: func(m *Model, ctx context.Context) (store.Stats, error) {
-		s, err := m.Stats(ctx)
-		if len(s.Shards) > 2 {
-			s.Shards = s.Shards[1:]
-		}
-		return s, err
-	}},
-	"stats in disorder": {stats: func(m *Model, ctx context.Context) (store.Stats, error) {
-		s, err := m.Stats(ctx)
-		slices.Reverse(s.Shards)
-		return s, err
-	}},
-	"stats count payloads": {stats: func(m *Model, ctx context.Context) (store.Stats, error) {
-		s, err := m.Stats(ctx)
-		s.Bytes -= s.Messages
-		return s, err
-	}},
-	"marks go back": {setMark: func(m *Model, ctx context.Context, s sharding.Shard, t time.Time) error {
-		m.data.mu.Lock()
-		delete(m.data.marks, s)
-		m.data.mu.Unlock()
-		return m.SetMark(ctx, s, t)
-	}},
-	"marks in seconds": {setMark: func(m *Model, ctx context.Context, s sharding.Shard, t time.Time) error {
-		return m.SetMark(ctx, s, t.Truncate(time.Second))
-	}},
-	"marks are lost": {reopen: func(m *Model) { clear(m.data.marks) }},
-	"data are lost":  {reopen: func(m *Model) { m.data.rows = m.data.rows[:max(0, len(m.data.rows)-1)] }},
-	"never closed":   {close: func(*Model) error { return nil }},
-	"closed once": {close: func(m *Model) error {
-		if _, err := m.Stats(context.Background()); err != nil {
-			return net.ErrClosed
-		}
-		return m.Close()
-	}},
+			return m.Close()
+		}},
+	},
 }
 
 // TestMutants: no fault goes unnoticed.
 func TestMutants(t *testing.T) {
-	for name, fault := range mutants {
-		t.Run(name, func(t *testing.T) {
-			require.True(t, slices.ContainsFunc(checks, func(c check) bool { return attempt(t, c, fault) != "" }))
-		})
+	for _, c := range checks {
+		for name, fault := range mutants[c.name] {
+			t.Run(c.name+"/"+name, func(t *testing.T) { require.NotEmpty(t, attempt(t, c, fault)) })
+		}
+	}
+}
+
+// TestRandomMutants: what is done at random finds what the other tests look for.
+func TestRandomMutants(t *testing.T) {
+	shrink := flag.Lookup("rapid.shrinktime").Value
+	before := shrink.String()
+	require.NoError(t, shrink.Set("0s"))
+	t.Cleanup(func() { require.NoError(t, shrink.Set(before)) })
+	c := checks[slices.IndexFunc(checks, func(c check) bool { return c.name == "Random" })]
+	for _, of := range []string{"Pages", "Retention", "SameTime", "Marks"} {
+		for name, fault := range mutants[of] {
+			t.Run(name, func(t *testing.T) { require.NotEmpty(t, attempt(t, c, fault)) })
+		}
 	}
 }
 

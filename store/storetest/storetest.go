@@ -87,6 +87,7 @@ var checks = []check{
 	{"Gaps", gaps},
 	{"PolicyInForce", policyInForce},
 	{"UnderFire", underFire},
+	{"BetweenPages", betweenPages},
 	{"SlowReader", slowReader},
 	{"Marks", marks},
 	{"Stats", stats},
