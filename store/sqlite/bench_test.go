@@ -116,3 +116,77 @@ func BenchmarkPut(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkQuery asks an archive of 100,000 messages over 30 days for pages of 100.
+func BenchmarkQuery(b *testing.B) {
+	const n = 100_000
+	a := filled(b, n)
+	ctx := context.Background()
+	var hashes []message.Hash
+	for q := (store.Query{Limit: 100, HashesOnly: true}); len(hashes) < n; {
+		page, err := a.Query(ctx, q)
+		require.NoError(b, err)
+		for _, e := range page.Entries {
+			hashes = append(hashes, e.Hash)
+		}
+		if q.Cursor = page.Cursor; q.Cursor == nil {
+			break
+		}
+	}
+	now := time.Now()
+	var hot, cold []string
+	for i := range uint64(10) {
+		hot, cold = append(hot, benchTopic(i)), append(cold, benchTopic(900+i))
+	}
+	hour := func(back int) (time.Time, time.Time) {
+		end := now.Add(-time.Duration(back) * time.Hour)
+		return end.Add(-time.Hour), end
+	}
+	some := func(n int) (list []message.Hash) {
+		for range n {
+			list = append(list, hashes[mrand.IntN(len(hashes))])
+		}
+		return list
+	}
+	for name, make := range map[string]func(i int) store.Query{
+		"newest": func(int) store.Query { return store.Query{Shard: &benchShard, Backward: true} },
+		"deep":   func(i int) store.Query { return store.Query{Shard: &benchShard, Cursor: &hashes[i*7919%(n/2)]} },
+		"hour-10-hot": func(i int) store.Query {
+			start, end := hour(i * 7 % 700)
+			return store.Query{Shard: &benchShard, ContentTopics: hot, Start: start, End: end}
+		},
+		"day-10-cold": func(i int) store.Query {
+			_, end := hour(i * 7 % 600)
+			return store.Query{Shard: &benchShard, ContentTopics: cold, Start: end.Add(-24 * time.Hour), End: end}
+		},
+		"10-hashes":  func(int) store.Query { return store.Query{Hashes: some(10)} },
+		"100-hashes": func(int) store.Query { return store.Query{Hashes: some(100)} },
+	} {
+		for _, clients := range []int{1, 10} {
+			b.Run(fmt.Sprintf("%s/clients=%d", name, clients), func(b *testing.B) {
+				var next, entries atomic.Int64
+				var group sync.WaitGroup
+				for range clients {
+					group.Go(func() {
+						for {
+							i := int(next.Add(1))
+							if i > b.N {
+								return
+							}
+							q := make(i)
+							q.Limit = 100
+							page, err := a.Query(ctx, q)
+							if err != nil {
+								b.Error(err)
+							}
+							entries.Add(int64(len(page.Entries)))
+						}
+					})
+				}
+				group.Wait()
+				b.ReportMetric(float64(entries.Load())/float64(b.N), "entries/page")
+				b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "pages/s")
+			})
+		}
+	}
+}

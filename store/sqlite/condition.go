@@ -61,12 +61,6 @@ func (c *condition) room(err error, now time.Time) bool {
 	return false
 }
 
-func (c *condition) isFull() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.full.err != nil
-}
-
 // damaged begins a damage, or ends it if err is nil.
 func (c *condition) damaged(err error, since time.Time) {
 	c.mu.Lock()

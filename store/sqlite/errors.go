@@ -40,9 +40,12 @@ const (
 // its text: SQLite's own, which drivers repeat.
 func classify(err error) fault {
 	var e *driver.Error
+	var full *store.FullError
 	switch {
 	case err == nil:
 		return faultOther
+	case errors.As(err, &full):
+		return faultFull
 	case errors.Is(err, errDamaged):
 		return faultDamaged
 	case errors.As(err, &e):

@@ -17,6 +17,22 @@ const (
 	logTime = time.Second
 )
 
+// emptyLog gives the log's room back as well, for which readers and writers have to
+// wait for each other.
+func (a *Archive) emptyLog(d *database) error {
+	ctx := context.Background()
+	if err := truncateLog(ctx, d); err != nil {
+		return err
+	}
+	a.marks.saved()
+	return a.beginLog(ctx, d)
+}
+
+// beginLog writes to the log, which is never empty while the archive is open.
+func (a *Archive) beginLog(ctx context.Context, d *database) error {
+	return note(ctx, d, stateOpened, a.cfg.Now().UnixNano())
+}
+
 // checkpoint has the file take over the log, if there is much in it. It doesn't
 // wait for readers and they don't wait for it. If what a reader sees keeps the log
 // from being emptied, a later time will do it.

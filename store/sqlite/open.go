@@ -50,7 +50,7 @@ func Open(ctx context.Context, path string, cfg Config) (_ *Archive, err error) 
 	if err := a.first(ctx); err != nil {
 		return nil, err
 	}
-	a.reserve()
+	a.room.take()
 	a.start()
 	return a, nil
 }
@@ -63,7 +63,7 @@ func (a *Archive) first(ctx context.Context) error {
 		err = fmt.Errorf("%w: the file is gone", errDamaged)
 	} else {
 		err = a.open(ctx)
-		if classify(err) == faultFull && a.release() {
+		if classify(err) == faultFull && a.room.release() {
 			err = a.open(ctx)
 		}
 		if err == nil {
@@ -214,13 +214,7 @@ func noSchema(err error) error {
 // enterState notes in the file itself that it is open, and then begins the log,
 // so that without one the file was either closed or robbed of it.
 func (a *Archive) enterState(ctx context.Context, d *database) error {
-	note := func(name string, number int64) error {
-		return d.transact(ctx, func(tx *sql.Tx) error {
-			_, err := tx.ExecContext(ctx, writeState, name, number, "")
-			return err
-		})
-	}
-	if err := note(stateClean, 0); err != nil {
+	if err := note(ctx, d, stateClean, 0); err != nil {
 		return err
 	}
 	if err := truncateLog(ctx, d); err != nil {
@@ -235,7 +229,14 @@ func (a *Archive) enterState(ctx context.Context, d *database) error {
 	if err := a.remember(); err != nil {
 		return err
 	}
-	return note(stateOpened, a.cfg.Now().UnixNano())
+	return a.beginLog(ctx, d)
+}
+
+func note(ctx context.Context, d *database, name string, number int64) error {
+	return d.transact(ctx, func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, writeState, name, number, "")
+		return err
+	})
 }
 
 // leave closes what Close has left.
@@ -246,7 +247,7 @@ func (a *Archive) leave(d *database) error {
 	var err error
 	if d != nil {
 		err = a.leaveState(d)
-		if classify(err) == faultFull && a.release() {
+		if classify(err) == faultFull && a.room.release() {
 			err = a.leaveState(d)
 		}
 		err = errors.Join(err, d.close())
@@ -257,10 +258,7 @@ func (a *Archive) leave(d *database) error {
 // leaveState notes that nothing depends on the log any more.
 func (a *Archive) leaveState(d *database) error {
 	ctx := context.Background()
-	err := d.transact(ctx, func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, writeState, stateClean, 1, "")
-		return err
-	})
+	err := note(ctx, d, stateClean, 1)
 	if err == nil {
 		err = truncateLog(ctx, d)
 	}

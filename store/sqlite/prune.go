@@ -46,7 +46,7 @@ func (a *Archive) Prune(ctx context.Context) (store.Pruned, error) {
 	if p.gone.Messages > 0 {
 		a.condition.room(nil, time.Time{})
 	}
-	a.reserve()
+	a.room.take()
 	return p.gone, a.outcome(ctx, err)
 }
 
@@ -159,7 +159,7 @@ func (p *pruner) remove(shards []int64, before int64, cut *store.Cut) error {
 // do has the writer do one step. On a full disk the reserve makes room for it.
 func (p *pruner) do(work func(*writing) error) error {
 	err := p.archive.do(p.ctx, &job{work: work, long: true})
-	if classify(err) == faultFull && p.archive.release() {
+	if classify(err) == faultFull && p.archive.room.release() {
 		p.chunk = pruneFew
 		err = p.archive.do(p.ctx, &job{work: work, long: true})
 	}

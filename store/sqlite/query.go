@@ -142,9 +142,14 @@ func (p *pager) page() store.Page {
 func (p *pager) byHash() error {
 	var found []row
 	find := p.stmt(findHash)
+	// Each statement is too short to be worth watching the context for it.
+	ctx := context.WithoutCancel(p.ctx)
 	for _, h := range p.query.Hashes {
+		if err := p.ctx.Err(); err != nil {
+			return err
+		}
 		prefix, rest := split(h)
-		err := each(p.ctx, find, func(rows *sql.Rows) error {
+		err := each(ctx, find, func(rows *sql.Rows) error {
 			r := row{key: store.Key{Hash: h}}
 			if err := rows.Scan(&r.id, &r.shard, &r.key.Time); err != nil {
 				return err
@@ -162,7 +167,7 @@ func (p *pager) byHash() error {
 	read := p.stmt(readMessage)
 	for _, f := range found {
 		var r row
-		if err := r.scan(read.QueryRowContext(p.ctx, f.id)); err != nil {
+		if err := r.scan(read.QueryRowContext(ctx, f.id)); err != nil {
 			return err
 		}
 		if r.key != f.key {

@@ -2,9 +2,13 @@ package sqlite
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
+	"sync"
 	"time"
+
+	"github.com/status-im/shoal/store"
 )
 
 const (
@@ -12,6 +16,8 @@ const (
 	// work on a full disk.
 	reservePart = ".reserve"
 	reserveSize = 8 << 20
+	// reserveAgain is how often a full disk is tried.
+	reserveAgain = time.Second
 
 	// shrinkPages are given back at once, and fewer than shrinkLeast are kept for
 	// what is to come.
@@ -19,21 +25,62 @@ const (
 	shrinkLeast = 64
 )
 
-// reserve keeps some room back.
-func (a *Archive) reserve() {
-	name := a.path + reservePart
-	if a.path == "" || a.condition.isFull() || size(name) == reserveSize {
-		return
-	}
-	if err := os.WriteFile(name, make([]byte, reserveSize), 0o600); err != nil {
-		_ = os.Remove(name) // there is no room to keep
-	}
+// room is what is kept back of the disk. Nothing is put without it, so that there
+// is always enough for Prune and Close to work with.
+type room struct {
+	mu     sync.Mutex
+	name   string // of a file; empty: the disk is the application's matter
+	given  bool   // to somebody who makes room
+	failed time.Time
+	err    error
 }
 
-// release gives it up, and returns whether there was any.
-func (a *Archive) release() bool {
-	return a.path != "" && os.Remove(a.path+reservePart) == nil
+// reserve makes sure of the room.
+func (r *room) reserve() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case r.name == "" || size(r.name) == reserveSize:
+		return nil
+	case r.given || time.Since(r.failed) < reserveAgain:
+		return r.err
+	}
+	if r.err = os.WriteFile(r.name, make([]byte, reserveSize), 0o600); r.err != nil {
+		_ = os.Remove(r.name) // half of it is of no use
+		r.err = &store.FullError{Err: r.err}
+		r.failed = time.Now()
+	}
+	return r.err
 }
+
+// release gives the room to the caller, who calls take in the end. It returns
+// whether there was any.
+func (r *room) release() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.name == "" || os.Remove(r.name) != nil {
+		return false
+	}
+	r.given, r.err = true, errReserve
+	return true
+}
+
+// wanted tells whether there is no room.
+func (r *room) wanted() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.err != nil
+}
+
+// take has the room kept back again.
+func (r *room) take() {
+	r.mu.Lock()
+	r.given, r.failed = false, time.Time{}
+	r.mu.Unlock()
+	_ = r.reserve() // or else the next Put says so
+}
+
+var errReserve = &store.FullError{Err: errors.New("what is kept back is in use")}
 
 // shrink gives pages back to the system that have become free, if they are many:
 // the others are soon filled again.
@@ -52,7 +99,10 @@ func (a *Archive) shrink(ctx context.Context) error {
 		}
 	}
 	// The file becomes smaller when it takes over its log.
-	return a.do(ctx, &job{solo: func(*database) error {
+	return a.do(ctx, &job{solo: func(d *database) error {
+		if a.room.wanted() {
+			return a.emptyLog(d)
+		}
 		a.due = time.Time{}
 		a.checkpoint()
 		return nil

@@ -59,6 +59,7 @@ type Archive struct {
 
 	condition condition
 	marks     marks
+	room      room
 
 	// The writer's, and nobody else's.
 	topics  map[topicID]int64
@@ -100,6 +101,9 @@ func newArchive(cfg Config, path string) *Archive {
 		distrusted: make(chan error, 1),
 		filled:     make(chan struct{}, 1),
 		written:    make(chan struct{}),
+	}
+	if path != "" {
+		a.room.name = path + reservePart
 	}
 	a.ctx, a.cancel = context.WithCancel(context.Background())
 	a.marks.set(map[int64]mark{})

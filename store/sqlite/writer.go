@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"net"
+	"slices"
 	"time"
 )
 
@@ -158,6 +159,12 @@ func (a *Archive) transact(group []*job) error {
 	db := a.current()
 	if db == nil {
 		return errReplacing
+	}
+	if slices.ContainsFunc(group, func(j *job) bool { return len(j.rows) > 0 }) {
+		if err := a.room.reserve(); err != nil {
+			a.judge(db, err)
+			return err
+		}
 	}
 	// What is acknowledged together doesn't end with one caller's context.
 	ctx := context.Background()
