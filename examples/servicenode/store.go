@@ -169,7 +169,7 @@ func (s *storeSettings) spools(nodeKeyFile string) []string {
 // closeArchive ends the archive, after the node. What other nodes don't find yet
 // gets a moment to move to the database.
 func closeArchive(archive store.Archive, log *slog.Logger) error {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 500*time.Millisecond)
 	defer cancel()
 	if archive.Flush(ctx) != nil {
 		log.Warn("the database is away: what is in the spool waits for the next start", "messages", archive.Condition().Pending)
