@@ -18,7 +18,7 @@ func TestConformance(t *testing.T) {
 		return storetest.Place{
 			Shared: true,
 			Open: func(c storetest.Config) (store.Archive, error) {
-				return spools.open(t, url, postgres.Config{Policy: c.Policy, Now: c.Now, PruneEvery: -1})
+				return spools.open(t, url, postgres.Config{Policy: c.Policy, Now: c.Now, PruneEvery: -1, ReadConns: 3})
 			},
 		}
 	})

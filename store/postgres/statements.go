@@ -55,13 +55,14 @@ const (
 		ORDER BY m.ts {order}, m.hash {order} LIMIT $7::int4) AS k
 	ORDER BY k.ts {order}, k.hash {order} LIMIT $7::int4`
 
-	// hashPlaces are few, and lie in no order.
+	// Each partition of the map is gone through once for all hashes.
 	hashPlaces = `
-	SELECT DISTINCT t.shard, t.ts, h.hash
-	FROM unnest($2::bytea[]) AS h (hash) JOIN shoal_times t
-	ON t.head = encode(substr(h.hash, 1, 16), 'hex')::uuid AND t.tail = encode(substr(h.hash, 17, 16), 'hex')::uuid
-	WHERE ($1::int4 IS NULL OR t.shard = $1) AND t.ts >= $5::int8 AND t.ts < $6::int8
-		AND (t.ts, h.hash) {beyond} ($3::int8, $4::bytea)`
+	SELECT DISTINCT t.shard, t.ts, uuid_send(t.head) || uuid_send(t.tail) AS hash
+	FROM shoal_times t
+	WHERE t.head = ANY (ARRAY(SELECT encode(substr(h, 1, 16), 'hex')::uuid FROM unnest($2::bytea[]) AS h))
+		AND t.tail = ANY (ARRAY(SELECT encode(substr(h, 17, 16), 'hex')::uuid FROM unnest($2::bytea[]) AS h))
+		AND ($1::int4 IS NULL OR t.shard = $1) AND t.ts >= $5::int8 AND t.ts < $6::int8
+		AND (t.ts, uuid_send(t.head) || uuid_send(t.tail)) {beyond} ($3::int8, $4::bytea)`
 
 	// What the map names may be gone.
 	hashKeys = `
