@@ -36,19 +36,20 @@ func newBudget(rate float64, burst int) *budget {
 	return &budget{rate: rate, burst: float64(max(burst, 1)), limit: maxPeers, peers: make(map[peer.ID]*bucket)}
 }
 
-// take takes a token if there is one, or says when there will be.
-func (b *budget) take(p peer.ID, now time.Time) (wait time.Duration, ok bool) {
+// take takes a token if there is one, or will be within patience, and says when it
+// may be used; or else when there will be one.
+func (b *budget) take(p peer.ID, now time.Time, patience time.Duration) (wait time.Duration, ok bool) {
 	if b.rate <= 0 {
 		return 0, true
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	k := b.bucket(p, now)
-	if k.tokens < 1 {
-		return b.until(1 - k.tokens), false
+	if wait = b.until(1 - k.tokens); wait > patience {
+		return wait, false
 	}
 	k.tokens--
-	return 0, true
+	return wait, true
 }
 
 // reserve takes a token, of the future if need be, and says when it may be used.

@@ -19,7 +19,7 @@ func NewBudget(rate float64, burst, peers int) Budget {
 // Take takes n tokens and returns how many there were.
 func (b Budget) Take(p peer.ID, n int, now time.Time) (taken int) {
 	for range n {
-		if _, ok := b.take(p, now); ok {
+		if _, ok := b.take(p, now, 0); ok {
 			taken++
 		}
 	}

@@ -27,8 +27,9 @@ const (
 	DefaultPageBytes    = 1 << 20
 	DefaultServerRate   = 20.0 // questions a second
 	DefaultServerBurst  = 50   // questions
-	DefaultQueries      = 16   // at once
-	DefaultWaiting      = 512  // questions
+	DefaultPatience     = 500 * time.Millisecond
+	DefaultQueries      = 16  // at once
+	DefaultWaiting      = 512 // questions
 	DefaultQueryTimeout = 5 * time.Second
 )
 
@@ -42,11 +43,15 @@ type ServerConfig struct {
 	// defaults. A negative Rate is no limit.
 	Rate  float64
 	Burst int
+	// Patience is how long a question beyond Rate is kept waiting rather than
+	// refused: js-waku doesn't ask again. Who asks one thing after the other is
+	// slowed down and never refused. 0: DefaultPatience. Negative: none.
+	Patience time.Duration
 	// Queries is how many questions the archive is asked at once. 0:
 	// DefaultQueries.
 	Queries int
-	// Waiting is how many more may wait for their turn: up to QueryTimeout, but
-	// only a second while the archive answers nobody. 0: DefaultWaiting.
+	// Waiting is how many more may wait for their turn: for ten seconds, but only
+	// for one while the archive answers nobody. 0: DefaultWaiting.
 	Waiting int
 	// QueryTimeout is how long the archive may take. A question that takes
 	// longer, or for which there is no room, is answered with
@@ -62,6 +67,7 @@ func (c ServerConfig) withDefaults() ServerConfig {
 	c.PageBytes = cmp.Or(max(c.PageBytes, 0), DefaultPageBytes)
 	c.Rate = cmp.Or(c.Rate, DefaultServerRate)
 	c.Burst = cmp.Or(max(c.Burst, 0), DefaultServerBurst)
+	c.Patience = max(cmp.Or(c.Patience, DefaultPatience), 0)
 	c.Queries = cmp.Or(max(c.Queries, 0), DefaultQueries)
 	c.Waiting = cmp.Or(max(c.Waiting, 0), DefaultWaiting)
 	c.QueryTimeout = cmp.Or(max(c.QueryTimeout, 0), DefaultQueryTimeout)
@@ -72,6 +78,8 @@ const (
 	// waitLimit is how long a question waits for its turn while the archive
 	// hangs: those who ask are told so within this time.
 	waitLimit = time.Second
+	// queueLimit is how long it waits while the archive answers others.
+	queueLimit = 10 * time.Second
 	// serverTotal bounds an exchange: a page takes its time on a slow link.
 	serverTotal = 30 * time.Second
 	// exchanges is how many run at once, those included whose answer is being
@@ -159,8 +167,17 @@ func (s *Server) handle(ctx context.Context, from peer.ID, b []byte) ([]byte, er
 	if err != nil && r.id == "" {
 		r.id = notRead
 	}
-	if wait, ok := s.budget.take(from, time.Now()); !ok {
+	switch wait, ok := s.budget.take(from, time.Now(), s.cfg.Patience); {
+	case !ok:
 		return s.answer(r.id, StatusTooManyRequests, withRetryAfter("TOO_MANY_REQUESTS", wait), Page{}), nil
+	case wait > 0:
+		timer := time.NewTimer(wait)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
 	}
 	if err != nil {
 		return s.apologise(from, r.id, err), nil
@@ -257,7 +274,7 @@ func (s *Server) turn(ctx context.Context) error {
 		case <-timer.C:
 		}
 		quiet := time.Since(*s.alive.Load())
-		if quiet >= waitLimit || time.Since(began) >= s.cfg.QueryTimeout {
+		if quiet >= waitLimit || time.Since(began) >= queueLimit {
 			return fmt.Errorf("%w: %d questions are running", ErrUnavailable, s.cfg.Queries)
 		}
 		timer.Reset(waitLimit - quiet)

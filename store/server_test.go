@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -231,7 +232,7 @@ func TestRateLimit(t *testing.T) {
 	p2ptest.Bubble(t, func(t *testing.T) {
 		hosts := p2ptest.Hosts(t, 3)
 		p2ptest.Star(t, hosts)
-		s := serve(t, hosts[0], archive(entries(5)...), store.ServerConfig{Rate: 4, Burst: 3})
+		s := serve(t, hosts[0], archive(entries(5)...), store.ServerConfig{Rate: 4, Burst: 3, Patience: -1})
 		codes := func(h host.Host, n int) (codes []uint64) {
 			for range n {
 				codes = append(codes, parse(t, ask(t, h, hosts[0], unhex("0a0131"))).code)
@@ -254,6 +255,31 @@ func TestRateLimit(t *testing.T) {
 		require.Len(t, collect(t, c, hosts[0], store.Query{Limit: 1}), 5, "a walk is patient")
 		require.Less(t, time.Since(start), 3*time.Second)
 		require.Equal(t, uint64(11), s.Stats().Success)
+	})
+}
+
+// Who asks one thing after the other is slowed down and never refused.
+func TestRatePatience(t *testing.T) {
+	p2ptest.Bubble(t, func(t *testing.T) {
+		hosts := p2ptest.Hosts(t, 2)
+		p2ptest.Star(t, hosts)
+		serve(t, hosts[0], archive(entries(5)...), store.ServerConfig{Rate: 4, Burst: 3})
+		began := time.Now()
+		for range 23 {
+			require.Equal(t, uint64(200), parse(t, ask(t, hosts[1], hosts[0], unhex("0a0131"))).code)
+		}
+		require.InDelta(t, 5, time.Since(began).Seconds(), 0.01)
+		var refused atomic.Int64
+		var wg sync.WaitGroup
+		for range 10 {
+			wg.Go(func() {
+				if parse(t, ask(t, hosts[1], hosts[0], unhex("0a0131"))).code == 429 {
+					refused.Add(1)
+				}
+			})
+		}
+		wg.Wait()
+		require.Equal(t, int64(8), refused.Load(), "two can wait half a second")
 	})
 }
 
