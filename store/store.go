@@ -54,7 +54,9 @@ const (
 // Entry is a message in an archive.
 type Entry struct {
 	// Hash is the deterministic message hash (14/WAKU2-MESSAGE). It covers the
-	// shard, so that no two shards share a hash.
+	// shard's name, but nothing separates that from the payload: messages can be
+	// made that share a hash on two shards, 16/12 and 16/128 say. Entries are the
+	// same only if shard and hash are.
 	Hash message.Hash
 	// Shard is where the message was published. It is zero in an answer to a
 	// question with HashesOnly.

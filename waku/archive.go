@@ -92,9 +92,9 @@ func (n *Node) openArchive() {
 	if cfg == nil {
 		return
 	}
-	n.archiver = &archiver{node: n, cfg: cfg}
 	n.storeServer = store.NewServer(n.host, cfg.archive, cfg.server)
 	n.onClose(n.storeServer.Close)
+	n.archiver = &archiver{node: n, cfg: cfg}
 	n.tasks.start(n.archiver.watch)
 }
 

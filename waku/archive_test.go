@@ -269,6 +269,32 @@ func TestArchiveResume(t *testing.T) {
 	})
 }
 
+// No store node is believed to have everything because it says so.
+func TestArchiveResumeAsksEverybody(t *testing.T) {
+	for range 5 {
+		p2ptest.Bubble(t, func(t *testing.T) {
+			net := p2ptest.New(t, p2ptest.Config{})
+			var nodes []*waku.Node
+			var want []message.Hash
+			all := fill(t, 300, 1)
+			for i := range 4 { // one has nothing, the others parts that overlap
+				archive := storetest.NewModel(storetest.Config{})
+				if i > 0 {
+					require.NoError(t, archive.Put(within(t), all[(i-1)*80:(i-1)*80+140]))
+				}
+				n, _ := storeNode(t, net, archive, waku.ArchiveResume(0))
+				nodes = append(nodes, n)
+			}
+			want = hashes(all)
+			mine := storetest.NewModel(storetest.Config{})
+			n, _ := storeNode(t, net, mine)
+			connect(t, n, nodes...)
+			p2ptest.Eventually(t, func() bool { return n.Health().Archive.Shards[0].Gap == "" }, "gap")
+			require.Equal(t, want, hashes(kept(t, mine)))
+		})
+	}
+}
+
 // What archives get from others passes the shard's rules as well.
 func TestArchiveResumeVerifies(t *testing.T) {
 	p2ptest.Bubble(t, func(t *testing.T) {
@@ -293,5 +319,16 @@ func TestArchiveResumeVerifies(t *testing.T) {
 		meshed(t, 1, n)
 		p2ptest.Eventually(t, func() bool { return n.Health().Archive.Shards[0].Gap == "" }, "gap")
 		require.Len(t, kept(t, archive), 10)
+		require.EqualValues(t, 10, n.Health().HistoryRefused)
+
+		// Who knows another key is told why there is nothing.
+		member := start(t, waku.WithHost(net.Hosts(1)[0]))
+		m := join(t, member, waku.Community{Shard: town, PublicKey: newKey(t).PublicKey()})
+		connect(t, member, other)
+		for _, err := range m.History(within(t), waku.HistoryQuery{}) {
+			require.ErrorIs(t, err, store.ErrUnverified)
+			require.ErrorContains(t, err, "there are 20")
+		}
+		require.EqualValues(t, 20, member.Health().HistoryRefused)
 	})
 }

@@ -1,8 +1,11 @@
 package waku
 
 import (
+	"errors"
 	"slices"
 	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/status-im/shoal/message"
 	"github.com/status-im/shoal/store"
@@ -18,6 +21,8 @@ const (
 	// longestFillPause.
 	firstFillPause   = 5 * time.Second
 	longestFillPause = 2 * time.Minute
+	// fillPeers is how many store nodes are asked for one gap.
+	fillPeers = 5
 )
 
 // keepComplete fills gaps from other store nodes and otherwise notes that there
@@ -65,67 +70,108 @@ func (k *shardArchive) closeGap(gaps uint64) {
 }
 
 // fill asks other store nodes for what was published since the mark. What is
-// published meanwhile comes by relay, which must therefore work before.
+// published meanwhile comes by relay, which must therefore work before. No single
+// node is believed to have everything: the gap is filled when all that are
+// connected, up to fillPeers, have been asked.
 func (k *shardArchive) fill() error {
 	if err := k.awaitMesh(); err != nil {
 		return err
 	}
-	a := k.cfg.archive
-	began := k.node.cfg.now()
-	from, err := a.Mark(k.ctx, k.shard.shard)
-	if err != nil {
+	f := &filling{shardArchive: k, began: k.node.cfg.now()}
+	var err error
+	if f.from, err = k.gapStart(f.began); err != nil {
 		return err
+	}
+	peers := k.node.readyStores(k.shard.shard)
+	if len(peers) == 0 {
+		return ErrNoStorePeer
+	}
+	peers = peers[:min(len(peers), fillPeers)]
+	var failed []error
+	for i, p := range peers {
+		f.last = i == len(peers)-1 && len(failed) == 0
+		if err := f.ask(p); err != nil {
+			failed = append(failed, err)
+		}
+		if k.ctx.Err() != nil {
+			return k.ctx.Err()
+		}
+	}
+	return errors.Join(failed...)
+}
+
+// gapStart is from when on messages may be missing.
+func (k *shardArchive) gapStart(now time.Time) (time.Time, error) {
+	from, err := k.cfg.archive.Mark(k.ctx, k.shard.shard)
+	if err != nil {
+		return from, err
 	}
 	age := k.cfg.resume
-	if kept := a.Retention(k.shard.shard).MaxAge; kept > 0 {
+	if kept := k.cfg.archive.Retention(k.shard.shard).MaxAge; kept > 0 {
 		age = min(age, kept)
 	}
-	if oldest := began.Add(-age); from.Before(oldest) {
+	if oldest := now.Add(-age); from.Before(oldest) {
 		from = oldest
 	}
+	return from, nil
+}
+
+// filling fills one gap.
+type filling struct {
+	*shardArchive
+	from, began time.Time
+	// last is set when everybody else has been asked: how far this one leads is
+	// how far the gap is filled.
+	last bool
+}
+
+// ask takes from one store node what the archive doesn't have.
+func (f *filling) ask(p peer.ID) error {
 	q := store.Query{
-		Shard: new(k.shard.shard), Start: from, End: began.Add(k.cfg.window), Limit: store.MaxPageSize, HashesOnly: true,
+		Shard: new(f.shard.shard), Start: f.from, End: f.began.Add(f.cfg.window), Limit: store.MaxPageSize, HashesOnly: true,
 	}
-	walk, err := k.node.newStoreWalk(k.shard, q)
+	walk, err := f.node.newStoreWalk(f.shard, q)
 	if err != nil {
 		return err
 	}
+	walk.only = p
 	for first := true; walk.more(); first = false {
-		page, err := walk.next(k.ctx)
+		page, err := walk.next(f.ctx)
 		if err != nil {
 			return err
 		}
-		missing, err := k.unknown(page)
+		missing, err := f.unknown(page)
 		if err != nil {
 			return err
 		}
 		if first && len(missing) > len(page)/2 { // asking for hashes first doesn't pay
-			return k.fillAll(q, began)
+			return f.takeAll(p, q)
 		}
-		if err := k.fillFrom(walk, page, missing, began); err != nil {
+		if err := f.take(walk, page, missing); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// fillAll takes everything that another store has.
-func (k *shardArchive) fillAll(q store.Query, began time.Time) error {
+// takeAll takes everything that a store node has.
+func (f *filling) takeAll(p peer.ID, q store.Query) error {
 	q.HashesOnly = false
-	walk, err := k.node.newStoreWalk(k.shard, q)
+	walk, err := f.node.newStoreWalk(f.shard, q)
 	if err != nil {
 		return err
 	}
+	walk.only = p
 	for walk.more() {
-		page, err := walk.next(k.ctx)
+		page, err := walk.next(f.ctx)
 		if err != nil {
 			return err
 		}
-		if err := k.resume(page, began); err != nil {
+		if err := f.keepOld(page); err != nil {
 			return err
 		}
 		if len(page) > 0 {
-			if err := k.filled(page[len(page)-1].Message.Timestamp, began); err != nil {
+			if err := f.filled(page[len(page)-1].Message.Timestamp); err != nil {
 				return err
 			}
 		}
@@ -144,7 +190,9 @@ func (k *shardArchive) unknown(page []store.Entry) ([]message.Hash, error) {
 		hashes = append(hashes, e.Hash)
 		missing[e.Hash] = true
 	}
-	have, err := k.cfg.archive.Query(k.ctx, store.Query{Hashes: hashes, HashesOnly: true, Limit: store.MaxPageSize})
+	have, err := k.cfg.archive.Query(k.ctx, store.Query{
+		Shard: new(k.shard.shard), Hashes: hashes, HashesOnly: true, Limit: store.MaxPageSize,
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -154,27 +202,30 @@ func (k *shardArchive) unknown(page []store.Entry) ([]message.Hash, error) {
 	return slices.DeleteFunc(hashes, func(h message.Hash) bool { return !missing[h] }), nil
 }
 
-// fillFrom takes what is missing of a page of hashes.
-func (k *shardArchive) fillFrom(walk *storeWalk, page []store.Entry, missing []message.Hash, began time.Time) error {
+// take takes what is missing of a page of hashes.
+func (f *filling) take(walk *storeWalk, page []store.Entry, missing []message.Hash) error {
 	if len(page) == 0 {
 		return nil
 	}
 	if len(missing) > 0 {
-		entries, err := walk.lookup(k.ctx, missing)
+		entries, err := walk.lookup(f.ctx, missing)
 		if err != nil {
 			return err
 		}
-		if err := k.resume(entries, began); err != nil {
+		if err := f.keepOld(entries); err != nil {
 			return err
 		}
 	}
+	if !f.last {
+		return nil
+	}
 	// The last one's time says how far this went, if the archive has it.
 	last := page[len(page)-1].Hash
-	have, err := k.cfg.archive.Query(k.ctx, store.Query{Hashes: []message.Hash{last}})
+	have, err := f.cfg.archive.Query(f.ctx, store.Query{Shard: new(f.shard.shard), Hashes: []message.Hash{last}})
 	if err != nil || len(have.Entries) == 0 {
 		return err
 	}
-	return k.filled(have.Entries[0].Message.Timestamp, began)
+	return f.filled(have.Entries[0].Message.Timestamp)
 }
 
 // awaitMesh returns when the shard's mesh has stood for a while.
@@ -192,26 +243,29 @@ func (k *shardArchive) awaitMesh() error {
 	return nil
 }
 
-// resume keeps what another store gave.
-func (k *shardArchive) resume(page []store.Entry, began time.Time) error {
+// keepOld keeps what another store gave.
+func (f *filling) keepOld(page []store.Entry) error {
 	var entries []store.Entry
 	for _, e := range page {
-		if k.archivable(e.Message, began) {
+		if f.archivable(e.Message, f.began) {
 			entries = append(entries, e)
 		}
 	}
-	if _, err := k.put(k.ctx, entries); err != nil {
+	if _, err := f.put(f.ctx, entries); err != nil {
 		return err
 	}
-	k.resumed.Add(uint64(len(entries)))
+	f.resumed.Add(uint64(len(entries)))
 	return nil
 }
 
 // filled notes how far the gap is filled.
-func (k *shardArchive) filled(last int64, began time.Time) error {
+func (f *filling) filled(last int64) error {
+	if !f.last {
+		return nil
+	}
 	done := time.Unix(0, last-1) // others of the same nanosecond may follow
-	if sure := began.Add(-k.cfg.window); done.After(sure) {
+	if sure := f.began.Add(-f.cfg.window); done.After(sure) {
 		done = sure
 	}
-	return k.cfg.archive.SetMark(k.ctx, k.shard.shard, done)
+	return f.cfg.archive.SetMark(f.ctx, f.shard.shard, done)
 }

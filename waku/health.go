@@ -82,6 +82,9 @@ type Health struct {
 	Disconnects []Disconnect
 	// Static are the peers of WithStaticPeers.
 	Static []StaticPeer
+	// HistoryRefused counts messages from store nodes that weren't genuine: not
+	// signed with a key that counted at their time, most of all.
+	HistoryRefused uint64
 	// Archive is the state of the archive of WithArchive; nil without one.
 	Archive *ArchiveHealth
 }
@@ -167,6 +170,8 @@ func (n *Node) Health() Health {
 		Clock:       n.clock.health(),
 		Disconnects: n.peers.lastDisconnects(),
 		Archive:     n.archiver.health(),
+
+		HistoryRefused: n.storeClient.Dropped(),
 	}
 	for _, s := range n.static {
 		h.Static = append(h.Static, s.health())

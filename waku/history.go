@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"iter"
 	"slices"
 	"time"
@@ -96,6 +97,7 @@ type historyReader struct {
 	member *Membership
 	q      HistoryQuery
 	left   int // messages until the limit
+	handed int
 	yield  func(*Envelope) bool
 	// seen are the messages that may come again, by hash, with their timestamps,
 	// and tidyAt is their number at which those that can't are dropped.
@@ -120,8 +122,11 @@ func (r *historyReader) read(ctx context.Context, since, until time.Time) error 
 	}
 	for {
 		next, err := r.nearest(ctx, walks)
-		if next == nil || err != nil {
+		if err != nil {
 			return err
+		}
+		if next == nil {
+			return r.nothing(walks)
 		}
 		e := next.page[0]
 		next.page = next.page[1:]
@@ -129,6 +134,19 @@ func (r *historyReader) read(ctx context.Context, since, until time.Time) error 
 			return err
 		}
 	}
+}
+
+// nothing is the error of a history that had messages, none of them genuine.
+func (r *historyReader) nothing(walks []*head) error {
+	var dropped uint64
+	for _, h := range walks {
+		dropped += h.walk.walk.Dropped()
+	}
+	if r.handed > 0 || dropped == 0 {
+		return nil
+	}
+	return &HistoryError{Shard: r.member.Shard(), Err: fmt.Errorf(
+		"%w: there are %d, none of them signed with a key known here", store.ErrUnverified, dropped)}
 }
 
 // head is a walk and what of its page hasn't been handed on.
@@ -194,6 +212,7 @@ func (r *historyReader) hand(env *Envelope) error {
 			r.tidyAt = max(tidyFirst, 2*len(r.seen))
 		}
 	}
+	r.handed++
 	if !r.yield(env) {
 		return errEnough
 	}

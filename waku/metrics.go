@@ -48,6 +48,7 @@ var (
 	descArchiveBytes   = desc("waku_archive_pending_bytes", "Bytes of acknowledged messages on their way to the database.")
 	descArchive        = desc("waku_archive_messages_total", "Messages for the archive: kept (resumed among them), lost before they were kept, not for keeping.", "result")
 	descArchiveGap     = desc("waku_archive_gap", "1 while messages of the shard may be missing in the archive.", "shard")
+	descHistoryRefused = desc("waku_history_refused_total", "Messages from store nodes that weren't genuine.")
 	descStoreAnswers   = desc("waku_store_answers_total", "Questions by what became of them.", "result")
 	descStoreBytes     = desc("waku_store_answer_bytes_total", "Bytes of answers.")
 )
@@ -57,7 +58,7 @@ var allDescs = []*prometheus.Desc{
 	descMessages, descBytes, descTopicBytes, descControl, descDropped, descCut, descLost, descOutcome,
 	descOutcomeWhy, descKeys, descClock, descClockOffset, descStuck,
 	descArchiveState, descArchivePending, descArchiveBytes, descArchive, descArchiveGap,
-	descStoreAnswers, descStoreBytes,
+	descStoreAnswers, descStoreBytes, descHistoryRefused,
 }
 
 // Describe implements prometheus.Collector.
@@ -95,6 +96,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	}
 	w.gauge(descClock, suspect)
 	w.gauge(descClockOffset, clock.Offset.Seconds())
+	w.counter(descHistoryRefused, n.storeClient.Dropped())
 	if h := n.archiver.health(); h != nil {
 		w.archive(h)
 	}

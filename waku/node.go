@@ -89,6 +89,8 @@ func (n *Node) start(ctx context.Context) error {
 	if err := n.openRelay(); err != nil {
 		return err
 	}
+	n.storeClient = store.NewClient(n.host, store.ClientConfig{Verify: n.verifyHistory})
+	n.openArchive()
 	if err := n.openMetrics(); err != nil {
 		return err
 	}
@@ -98,8 +100,6 @@ func (n *Node) start(ctx context.Context) error {
 		}
 	}
 	n.serveMetadata()
-	n.openArchive()
-	n.storeClient = store.NewClient(n.host, store.ClientConfig{Verify: n.verifyHistory})
 	n.watchPeers()
 	if err := n.listen(); err != nil {
 		return err

@@ -105,11 +105,22 @@ func (n *Node) storePeers(s sharding.Shard) []peer.ID {
 	})
 }
 
+// readyStores are those of storePeers that may be asked now, in random order.
+func (n *Node) readyStores(s sharding.Shard) []peer.ID {
+	ready := slices.DeleteFunc(n.storePeers(s), func(p peer.ID) bool {
+		rest, _ := n.stores.rest(p)
+		return rest > 0
+	})
+	rand.Shuffle(len(ready), func(i, j int) { ready[i], ready[j] = ready[j], ready[i] })
+	return ready
+}
+
 // storeWalk is a walk through history that goes from peer to peer as they fail.
 type storeWalk struct {
 	node  *Node
 	shard *shard
 	walk  *store.Walk
+	only  peer.ID // nobody else is asked; empty: anybody
 	peer  peer.ID // who answered last
 	fails int     // in a row
 	end   bool
@@ -163,6 +174,8 @@ func (w *storeWalk) lookup(ctx context.Context, hashes []message.Hash) ([]store.
 		}
 		return nil, &HistoryError{Shard: w.shard.shard, Peer: w.peer, Err: err}
 	}
+	// Somebody may make a message of another shard that has the same hash.
+	entries = slices.DeleteFunc(entries, func(e store.Entry) bool { return e.Shard != w.shard.shard })
 	return w.accepted(entries), nil
 }
 
@@ -181,12 +194,11 @@ func (n *Node) storeFailed(p peer.ID, err error) {
 func (w *storeWalk) choose(ctx context.Context, last error) (peer.ID, error) {
 	deadline := time.Now().Add(storeWait)
 	for {
-		peers := w.node.storePeers(w.shard.shard)
-		rand.Shuffle(len(peers), func(i, j int) { peers[i], peers[j] = peers[j], peers[i] })
-		ready := slices.DeleteFunc(slices.Clone(peers), func(p peer.ID) bool {
-			rest, _ := w.node.stores.rest(p)
-			return rest > 0
-		})
+		peers, ready := w.node.storePeers(w.shard.shard), w.node.readyStores(w.shard.shard)
+		if w.only != "" {
+			other := func(p peer.ID) bool { return p != w.only }
+			peers, ready = slices.DeleteFunc(peers, other), slices.DeleteFunc(ready, other)
+		}
 		switch {
 		case slices.Contains(ready, w.peer):
 			return w.peer, nil
