@@ -78,7 +78,7 @@ func TestNewBesideOtherWriters(t *testing.T) {
 	_, err := db.Exec(`CREATE TABLE diary (entry TEXT)`)
 	require.NoError(t, err)
 	a := newIn(t, db)
-	list := entries(300, origin, 100)
+	list := entries(150, origin, 100)
 	done := make(chan struct{})
 	var group sync.WaitGroup
 	group.Go(func() {
@@ -91,7 +91,7 @@ func TestNewBesideOtherWriters(t *testing.T) {
 			}
 		}
 	})
-	for i := range 30 {
+	for i := range 15 {
 		require.NoError(t, a.Put(t.Context(), list[i*10:(i+1)*10]))
 	}
 	close(done)

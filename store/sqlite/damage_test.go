@@ -96,7 +96,7 @@ func damage(r *rand.Rand, files map[string][]byte) string {
 	return fmt.Sprintf("archive.db%s: a bit flipped in byte %d", part, at)
 }
 
-func TestDamage(t *testing.T) { damageMany(t, 25) }
+func TestDamage(t *testing.T) { damageMany(t, damages) }
 
 // damageMany damages archives at random. Whatever happens, they open, what they
 // serve is what was put, and what they don't serve is reported: by the condition,

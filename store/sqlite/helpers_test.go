@@ -2,6 +2,7 @@ package sqlite_test
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -29,10 +30,10 @@ func clockAt(t time.Time) func() time.Time { return func() time.Time { return t 
 // entryAt makes a message, whose payload tells it from all others.
 func entryAt(s sharding.Shard, topic string, at time.Time, size int) store.Entry {
 	payload := make([]byte, max(size, 16))
-	r := rand.New(rand.NewPCG(uint64(at.UnixNano()), uint64(s.Index)))
-	for i := range payload {
-		payload[i] = byte(r.Uint32())
-	}
+	var seed [32]byte
+	binary.BigEndian.PutUint64(seed[:], uint64(at.UnixNano()))
+	binary.BigEndian.PutUint16(seed[8:], s.Index)
+	_, _ = rand.NewChaCha8(seed).Read(payload)
 	return store.NewEntry(s, &message.Message{
 		Payload: payload, ContentTopic: topic, Timestamp: at.UnixNano(), Meta: payload[:16], Version: 1,
 	})

@@ -29,8 +29,8 @@ const (
 
 // What Prune deletes at once takes pruneTime or so, in which Put has to wait.
 const (
-	pruneTime           = 15 * time.Millisecond
-	pruneFew, pruneMany = 8, 512
+	pruneTime                       = 15 * time.Millisecond
+	pruneFew, pruneTight, pruneMany = 8, 64, 512
 )
 
 // Prune applies the policy now, see [store.Archive]. It deletes little at a time
@@ -54,6 +54,7 @@ type pruner struct {
 	archive *Archive
 	ctx     context.Context
 	chunk   int
+	tight   bool // there is no room but what was kept back
 	gone    store.Pruned
 }
 
@@ -148,6 +149,8 @@ func (p *pruner) remove(shards []int64, before int64, cut *store.Cut) error {
 			return nil
 		}
 		switch {
+		case p.tight:
+			p.chunk = pruneTight
 		case took > pruneTime:
 			p.chunk = max(p.chunk/2, pruneFew)
 		case took < pruneTime/2:
@@ -156,14 +159,25 @@ func (p *pruner) remove(shards []int64, before int64, cut *store.Cut) error {
 	}
 }
 
-// do has the writer do one step. On a full disk the reserve makes room for it.
+// do has the writer do one step. On a full disk, what is kept back makes room for
+// it, and the log is emptied after each.
 func (p *pruner) do(work func(*writing) error) error {
 	err := p.archive.do(p.ctx, &job{work: work, long: true})
-	if classify(err) == faultFull && p.archive.room.release() {
+	if classify(err) == faultFull && !p.tight {
+		p.tight = p.archive.room.release()
 		p.chunk = pruneFew
+		p.empty()
 		err = p.archive.do(p.ctx, &job{work: work, long: true})
 	}
+	if err == nil && p.tight {
+		p.empty()
+	}
 	return err
+}
+
+// empty empties the log. If it can't, there will be an error soon enough.
+func (p *pruner) empty() {
+	_ = p.archive.do(p.ctx, &job{solo: p.archive.emptyLog})
 }
 
 // candidate is a message that may have to go.
