@@ -40,9 +40,6 @@ gone AS (
 	RETURNING m.size)
 SELECT count(*), coalesce(sum(size), 0)::int8 FROM gone`
 
-	planLikeReads = `SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off;
-		SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off`
-
 	touch = `INSERT INTO shoal_emptied (name, since) VALUES ($1, $2) ON CONFLICT DO NOTHING`
 )
 
@@ -202,7 +199,7 @@ func (r *round) usage(ctx context.Context, p partition) (list []store.Bucket, er
 		return nil, err
 	}
 	err = pgx.BeginFunc(ctx, r.a.writes, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, preferIndex); err != nil {
+		if _, err := tx.Exec(ctx, noTimeout); err != nil {
 			return err
 		}
 		rows, err := tx.Query(ctx, `SELECT shard, count(*), sum(size)::int8 FROM shoal_messages
@@ -256,12 +253,7 @@ func (r *round) deleteSome(ctx context.Context, shards []int32, before, messages
 	if err := r.hold(ctx); err != nil {
 		return 0, 0, err
 	}
-	err = pgx.BeginFunc(ctx, r.a.writes, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, planLikeReads); err != nil {
-			return err
-		}
-		return tx.QueryRow(ctx, deleteOldest, shards, before, max(0, messages), max(0, bytes), deleteAtOnce).Scan(&n, &size)
-	})
+	err = r.a.writes.QueryRow(ctx, deleteOldest, shards, before, max(0, messages), max(0, bytes), deleteAtOnce).Scan(&n, &size)
 	r.pruned.Messages += n
 	r.pruned.Bytes += size
 	return n, size, err

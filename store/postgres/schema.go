@@ -22,15 +22,16 @@ var schema1 string
 const (
 	probeSettings = `SET jit = off; SET lock_timeout = '10s'`
 
+	// Plans that read whole partitions, or lose their order, are ruled out.
+	planByIndex = `SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off;`
+
 	writeSettings = `SET jit = off; SET plan_cache_mode = force_generic_plan; SET synchronous_commit = on;
-		SET statement_timeout = '20s'; SET lock_timeout = '5s'; SET idle_in_transaction_session_timeout = '20s'`
+		SET statement_timeout = '20s'; SET lock_timeout = '5s'; SET idle_in_transaction_session_timeout = '20s'; ` + planByIndex
 )
 
-// readSettings rule out plans that read whole partitions or lose their order.
 func readSettings(c Config) string {
 	return fmt.Sprintf(`SET jit = off; SET plan_cache_mode = force_generic_plan; SET statement_timeout = %d;
-		SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off;
-		SET default_transaction_read_only = on`, max(1, c.StatementTimeout.Milliseconds()))
+		SET default_transaction_read_only = on; `+planByIndex, max(1, c.StatementTimeout.Milliseconds()))
 }
 
 // The locks by which nodes agree belong to a transaction and a schema.
