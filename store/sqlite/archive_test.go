@@ -36,7 +36,11 @@ func TestArchiveInDatabase(t *testing.T) {
 
 // appDatabase is one of the application.
 func appDatabase(t testing.TB) *sql.DB {
-	db, err := sql.Open("sqlite", "file:"+filepath.Join(t.TempDir(), "app.db")+"?_pragma=journal_mode(WAL)")
+	return appDatabaseAt(t, filepath.Join(t.TempDir(), "app.db"))
+}
+
+func appDatabaseAt(t testing.TB, path string) *sql.DB {
+	db, err := sql.Open("sqlite", "file:"+path+"?_pragma=journal_mode(WAL)")
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, db.Close()) })
 	return db

@@ -2,7 +2,9 @@ package sqlite
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -58,4 +60,33 @@ func Spoil(a *Archive, id int64) error {
 		_, err := d.write.Exec(`UPDATE shoal_messages SET message = ? WHERE id = ?`, data, id)
 		return err
 	}})
+}
+
+// Plans are the query plans of what questions are answered with.
+func Plans(ctx context.Context, a *Archive) (map[string]string, error) {
+	d, err := a.use()
+	if err != nil {
+		return nil, err
+	}
+	defer d.users.Done()
+	plans := map[string]string{}
+	for _, text := range append(streamStatements, readStatements...) {
+		args := make([]any, strings.Count(text, "?"))
+		rows, err := d.read.QueryContext(ctx, "EXPLAIN QUERY PLAN "+text, args...)
+		if err != nil {
+			return nil, err
+		}
+		for rows.Next() {
+			var id, parent, unused int
+			var detail string
+			if err := rows.Scan(&id, &parent, &unused, &detail); err != nil {
+				return nil, errors.Join(err, rows.Close())
+			}
+			plans[text] += detail + "; "
+		}
+		if err := rows.Err(); err != nil {
+			return nil, err
+		}
+	}
+	return plans, nil
 }

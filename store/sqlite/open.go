@@ -15,7 +15,9 @@ import (
 // madeHere is what the lock file says once there has been an archive beside it.
 const (
 	lockPart = ".lock"
-	madeHere = "There is a Shoal archive beside this file.\n"
+	// smallestFile is the smallest page there can be.
+	smallestFile = 512
+	madeHere     = "There is a Shoal archive beside this file.\n"
 )
 
 // Open opens the archive in a file, which it makes if need be, but not its
@@ -100,6 +102,9 @@ func (a *Archive) serve(d *database) {
 func (a *Archive) opened(ctx context.Context) (_ *database, err error) {
 	logged := size(a.path+"-wal") > 0
 	fresh := size(a.path) == 0
+	if !fresh && size(a.path) < smallestFile { // which SQLite would take for an empty one
+		return nil, fmt.Errorf("%w: the file has %d bytes", errDamaged, size(a.path))
+	}
 	d, err := connect(a.path, a.cfg.Readers)
 	if err != nil {
 		return nil, err

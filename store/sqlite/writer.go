@@ -240,6 +240,11 @@ func (a *Archive) do(ctx context.Context, j *job) error {
 		a.enter.RUnlock()
 		return ctx.Err()
 	}
+	if j.rows == nil {
+		// What it does is the caller's to see, and is nobody's before it is over. It
+		// doesn't begin once ctx has ended.
+		return <-j.done
+	}
 	select {
 	case err := <-j.done:
 		return err
