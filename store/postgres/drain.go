@@ -63,6 +63,9 @@ func (a *Archive) drain() {
 		if err == nil {
 			batch.Done()
 			a.health.drained()
+			if s := a.spool.Stats(); s.Records == 0 || s.DiskBytes < a.cfg.SpoolBytes*3/4 {
+				a.health.spoolTook() // or would
+			}
 			pause, failures = shortestPause, 0
 			if len(batch.Records) < batchRecords/4 {
 				a.sleep(pace - time.Since(began))

@@ -23,8 +23,9 @@ const (
 	// probeEvery and probeFor are for a server that is away.
 	probeEvery = 250 * time.Millisecond
 	probeFor   = time.Second
-	// dialFor bounds the making of a connection.
-	dialFor = 2 * time.Second
+	// openFor is for the first try, dialFor bounds the making of a connection.
+	openFor = 5 * time.Second
+	dialFor = 5 * time.Second
 	// prepareFor bounds the migration when the server is reached first.
 	prepareFor = time.Minute
 )
@@ -254,7 +255,7 @@ func (l *link) watch(ctx context.Context) {
 		l.mu.Unlock()
 		switch {
 		case !up:
-			if l.rise(ctx) == nil {
+			if l.rise(ctx, probeFor) == nil {
 				continue
 			}
 			wait = probeEvery
@@ -336,8 +337,8 @@ func (l *link) setUp(up bool, err error) {
 }
 
 // rise tries once to reach a server that is away.
-func (l *link) rise(ctx context.Context) error {
-	probe, cancel := context.WithTimeout(context.WithValue(ctx, probing{}, true), probeFor)
+func (l *link) rise(ctx context.Context, patience time.Duration) error {
+	probe, cancel := context.WithTimeout(context.WithValue(ctx, probing{}, true), patience)
 	err := l.probe(probe)
 	cancel()
 	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {

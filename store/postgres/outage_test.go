@@ -99,3 +99,28 @@ func outage(t *testing.T, server *pgtest.Cluster, name string, away time.Duratio
 	assert.EqualValues(t, messages, stats.Messages, "no message twice, and none that nobody put")
 	return outcomes
 }
+
+// Close doesn't wait for a server that doesn't answer, and what was acknowledged
+// goes to the database another time.
+func TestCloseWhileFrozen(t *testing.T) {
+	server := pgtest.Start(t, pgtest.Config{NoSync: true})
+	url, spool := server.Database(t), t.TempDir()
+	for _, noticed := range []bool{false, true} {
+		a := open(t, url, postgres.Config{SpoolDir: spool})
+		l := startLoad(t, a, 100)
+		l.await(true, time.Minute)
+		require.NoError(t, server.Pause())
+		if noticed {
+			l.await(false, 3*time.Second)
+		}
+		acked := l.stop()
+		began := time.Now()
+		require.NoError(t, a.Close())
+		require.Less(t, time.Since(began), 5*time.Second)
+		require.NoError(t, server.Resume())
+		a = open(t, url, postgres.Config{SpoolDir: spool})
+		require.NoError(t, a.Flush(patient(t, time.Minute)))
+		requireHeld(t, a, acked)
+		require.NoError(t, a.Close())
+	}
+}

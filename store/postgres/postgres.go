@@ -30,6 +30,9 @@
 // at least after their messages are gone, so that a cursor marks its place a day
 // longer than its message is kept. There is no default partition: what comes
 // without a partition gets one.
+//
+// Connections keep settings and prepared statements. A connection pooler between
+// has to give each of ours a session of its own.
 package postgres
 
 import (
@@ -126,7 +129,7 @@ func open(ctx context.Context, base *pgxpool.Config, cfg Config) (_ *Archive, er
 	if a.writes, err = a.link.pool(base, cfg.WriteConns+otherConns, writeSettings); err != nil {
 		return nil, fmt.Errorf("postgres: %w", err)
 	}
-	if err := a.link.rise(ctx); err != nil {
+	if err := a.link.rise(ctx, openFor); err != nil {
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
@@ -237,9 +240,9 @@ func (a *Archive) Condition() store.Condition {
 }
 
 // Unstorable counts the acknowledged messages that the database refused for their
-// own sake, since the archive was opened. They are lost, and logged. There should
-// be none.
-func (a *Archive) Unstorable() uint64 { return a.health.unstorable.Load() }
+// own sake, or that were found damaged in the spool, since the archive was opened.
+// They are lost, and logged. There should be none.
+func (a *Archive) Unstorable() uint64 { return a.health.unstorable.Load() + a.spool.Stats().Damaged }
 
 // Damaged counts the messages that were found damaged in the database and left
 // out of answers, since the archive was opened.

@@ -3,6 +3,7 @@
 package postgres_test
 
 import (
+	"flag"
 	"testing"
 	"time"
 
@@ -38,3 +39,13 @@ func TestSoakKillAmongNodes(t *testing.T) { killAmongNodes(t, 3, 40) }
 func TestSoakPartitionTurns(t *testing.T) { partitionTurns(t, 10_000) }
 
 func TestSoakFiveOpenedAtOnce(t *testing.T) { openedAtOnce(t, 5, 200) }
+
+func TestSoakExpiredPartitions(t *testing.T) {
+	checks := flag.Lookup("rapid.checks").Value
+	before := checks.String()
+	defer checks.Set(before)
+	if err := checks.Set("1000000"); err != nil {
+		t.Fatal(err)
+	}
+	TestExpiredPartitions(t)
+}

@@ -108,7 +108,7 @@ func TestDamagedRow(t *testing.T) {
 func TestConnectionsEnded(t *testing.T) {
 	url := pgtest.Shared(t).Database(t)
 	a := open(t, url, postgres.Config{Logger: logger(t)})
-	list := entries(200, 100)
+	list := entries(60, 100)
 	for _, e := range list {
 		require.NoError(t, a.Put(t.Context(), []store.Entry{e}))
 		pgtest.Exec(t, url, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
