@@ -4,9 +4,11 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/binary"
+	"flag"
 	"fmt"
 	mrand "math/rand/v2"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -117,10 +119,14 @@ func BenchmarkPut(b *testing.B) {
 	}
 }
 
-// BenchmarkQuery asks an archive of 100,000 messages over 30 days for pages of 100.
+var rows = flag.Int("rows", 100_000, "messages in the archive of BenchmarkQuery")
+
+// BenchmarkQuery asks an archive of messages over 30 days for pages of 100.
 func BenchmarkQuery(b *testing.B) {
-	const n = 100_000
+	n := *rows
+	began := time.Now()
 	a := filled(b, n)
+	b.Logf("filled with %.0f messages/s", float64(n)/time.Since(began).Seconds())
 	ctx := context.Background()
 	var hashes []message.Hash
 	for q := (store.Query{Limit: 100, HashesOnly: true}); len(hashes) < n; {
@@ -148,7 +154,7 @@ func BenchmarkQuery(b *testing.B) {
 		}
 		return list
 	}
-	for name, make := range map[string]func(i int) store.Query{
+	for name, ask := range map[string]func(i int) store.Query{
 		"newest": func(int) store.Query { return store.Query{Shard: &benchShard, Backward: true} },
 		"deep":   func(i int) store.Query { return store.Query{Shard: &benchShard, Cursor: &hashes[i*7919%(n/2)]} },
 		"hour-10-hot": func(i int) store.Query {
@@ -166,6 +172,7 @@ func BenchmarkQuery(b *testing.B) {
 			b.Run(fmt.Sprintf("%s/clients=%d", name, clients), func(b *testing.B) {
 				var next, entries atomic.Int64
 				var group sync.WaitGroup
+				latency := make([]time.Duration, b.N)
 				for range clients {
 					group.Go(func() {
 						for {
@@ -173,17 +180,21 @@ func BenchmarkQuery(b *testing.B) {
 							if i > b.N {
 								return
 							}
-							q := make(i)
+							q := ask(i)
 							q.Limit = 100
+							began := time.Now()
 							page, err := a.Query(ctx, q)
 							if err != nil {
 								b.Error(err)
 							}
+							latency[i-1] = time.Since(began)
 							entries.Add(int64(len(page.Entries)))
 						}
 					})
 				}
 				group.Wait()
+				slices.Sort(latency)
+				b.ReportMetric(float64(latency[b.N*95/100].Microseconds())/1000, "p95-ms")
 				b.ReportMetric(float64(entries.Load())/float64(b.N), "entries/page")
 				b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "pages/s")
 			})

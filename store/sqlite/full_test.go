@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -82,27 +83,31 @@ func TestFullThenPruned(t *testing.T) {
 
 // TestFullDisk fills a small disk of its own, where the system lets it have one.
 func TestFullDisk(t *testing.T) {
-	dir := smallDisk(t, 28<<20)
+	dir := smallDisk(t, 24<<20)
 	policy := store.Policy{Default: store.Retention{MaxAge: 30 * 24 * time.Hour}}
-	now := origin.Add(24 * time.Hour)
+	var clock atomic.Int64
+	clock.Store(int64(24 * time.Hour))
+	clockNow := func() time.Time { return origin.Add(time.Duration(clock.Load())) }
+	now := clockNow()
 	path := filepath.Join(dir, "archive.db")
-	a := open(t, path, sqlite.Config{Policy: policy, Now: func() time.Time { return now }})
+	a := open(t, path, sqlite.Config{Policy: policy, Now: clockNow})
 	acked := fill(t, a, origin)
 	requireFull(t, a, now, acked)
 
 	t.Log("reopened on a full disk")
 	require.NoError(t, a.Close())
-	a = open(t, path, sqlite.Config{Policy: policy, Now: func() time.Time { return now }})
+	a = open(t, path, sqlite.Config{Policy: policy, Now: clockNow})
 	requireServed(t, a, acked)
 	acked = append(acked, fill(t, a, origin.Add(10*time.Hour))...)
 
 	t.Log("the policy makes room")
-	now = origin.Add(31 * 24 * time.Hour)
+	clock.Store(int64(31 * 24 * time.Hour))
+	now = clockNow()
 	pruned, err := a.Prune(context.Background())
 	require.NoError(t, err)
 	assert.EqualValues(t, len(acked), pruned.Messages)
 	acked = fill(t, a, now.Add(-10*time.Hour))
-	assert.Greater(t, len(acked), 2000)
+	assert.Greater(t, len(acked), 1000)
 	requireFull(t, a, now, acked)
 	require.NoError(t, a.Close())
 	_, err = os.Stat(path + "-wal")
