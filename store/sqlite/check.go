@@ -154,14 +154,14 @@ func (a *Archive) look() {
 	last, more := int64(-1<<63), true
 	for more {
 		began := time.Now()
-		db, err := a.use()
+		db, leave, err := a.use(a.ctx)
 		if err != nil {
 			return // it was closed, or found damaged by others
 		}
 		ctx, cancel := db.bind(a.ctx)
 		last, more, err = lookSome(ctx, db, last)
 		cancel()
-		db.users.Done()
+		leave()
 		if err != nil {
 			a.judge(db, err)
 			return

@@ -36,11 +36,11 @@ func Checkpoint(a *Archive) error {
 
 // Check examines all of an archive's database, with its counts and seals.
 func Check(ctx context.Context, a *Archive) error {
-	d, err := a.use()
+	d, leave, err := a.use(ctx)
 	if err != nil {
 		return err
 	}
-	defer d.users.Done()
+	defer leave()
 	return thorough(ctx, d)
 }
 
@@ -64,11 +64,11 @@ func Spoil(a *Archive, id int64) error {
 
 // Plans are the query plans of what questions are answered with.
 func Plans(ctx context.Context, a *Archive) (map[string]string, error) {
-	d, err := a.use()
+	d, leave, err := a.use(ctx)
 	if err != nil {
 		return nil, err
 	}
-	defer d.users.Done()
+	defer leave()
 	plans := map[string]string{}
 	for _, text := range append(streamStatements, readStatements...) {
 		args := make([]any, strings.Count(text, "?"))

@@ -28,11 +28,11 @@ func (a *Archive) Query(ctx context.Context, q store.Query) (store.Page, error) 
 	if err != nil {
 		return store.Page{}, err
 	}
-	db, err := a.use()
+	db, leave, err := a.use(ctx)
 	if err != nil {
 		return store.Page{}, err
 	}
-	defer db.users.Done()
+	defer leave()
 	bound, cancel := db.bind(ctx)
 	defer cancel()
 	p := &pager{query: q, db: db, ctx: bound, today: dayOf(a.cfg.Now())}

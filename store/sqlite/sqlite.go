@@ -54,8 +54,9 @@ type Archive struct {
 	path string       // empty: the application's database
 	lock *flock.Flock // nil: the application's database
 
-	mu sync.RWMutex
-	db *database // nil while its file is being replaced
+	turns chan struct{} // as many as may read
+	mu    sync.RWMutex
+	db    *database // nil while its file is being replaced
 
 	condition condition
 	marks     marks
@@ -105,6 +106,7 @@ func newArchive(cfg Config, path string) *Archive {
 	if path != "" {
 		a.room.name = path + reservePart
 	}
+	a.turns = make(chan struct{}, a.cfg.Readers)
 	a.ctx, a.cancel = context.WithCancel(context.Background())
 	a.marks.set(map[int64]mark{})
 	return a
@@ -139,19 +141,32 @@ func (a *Archive) start() {
 	}
 }
 
-// use returns the database for a question, which calls users.Done when it is
-// answered.
-func (a *Archive) use() (*database, error) {
+// use returns the database to somebody who reads, when it is their turn: first
+// come, first served, which connection pools don't promise. They call leave when
+// they are done.
+func (a *Archive) use(ctx context.Context) (d *database, leave func(), err error) {
 	if a.isClosed() {
-		return nil, errClosed
+		return nil, nil, errClosed
+	}
+	select {
+	case a.turns <- struct{}{}:
+	case <-ctx.Done():
+		return nil, nil, ctx.Err()
+	case <-a.ctx.Done():
+		return nil, nil, errClosed
 	}
 	a.mu.RLock()
 	defer a.mu.RUnlock()
 	if a.db == nil {
-		return nil, errReplacing
+		<-a.turns
+		if a.isClosed() {
+			return nil, nil, errClosed
+		}
+		return nil, nil, errReplacing
 	}
-	a.db.users.Add(1)
-	return a.db, nil
+	d = a.db
+	d.users.Add(1)
+	return d, func() { d.users.Done(); <-a.turns }, nil
 }
 
 func (a *Archive) current() *database {

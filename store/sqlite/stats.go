@@ -17,11 +17,11 @@ const (
 // Stats counts what is kept, see [store.Archive]. It doesn't read the messages. In
 // a database of the application, DiskBytes is the size of all of it.
 func (a *Archive) Stats(ctx context.Context) (store.Stats, error) {
-	db, err := a.use()
+	db, leave, err := a.use(ctx)
 	if err != nil {
 		return store.Stats{}, err
 	}
-	defer db.users.Done()
+	defer leave()
 	bound, cancel := db.bind(ctx)
 	defer cancel()
 	stats, err := a.stats(bound, db)
