@@ -78,9 +78,8 @@ func underFire(e *env) {
 					q := store.Query{Shard: &shardA, Backward: backward, Limit: []int{7, 50, 100}[(i+round)%3], HashesOnly: round == 1}
 					e.meetsOnce(a, q, wanted)
 				}
-				some := wanted
 				if i >= len(readers) {
-					some = make(map[message.Hash]bool)
+					some := make(map[message.Hash]bool)
 					var list []message.Hash
 					for j, x := range going {
 						list = append(list, x.Hash, staying[j].Hash)
