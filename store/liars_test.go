@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"context"
+	"encoding/binary"
 	"slices"
 	"testing"
 	"time"
@@ -191,6 +192,54 @@ func TestEndlessCursors(t *testing.T) {
 				require.ErrorIs(t, last, c.want)
 				require.LessOrEqual(t, asked, 3)
 			})
+		})
+	}
+}
+
+// A round of hashes is found out, however long it is and whatever came before;
+// those who don't go round aren't suspected.
+func TestRoundOfHashes(t *testing.T) {
+	for _, c := range []struct{ before, round, most int }{
+		{0, 4200, 3 * 4200}, {0, 5000, 3 * 5000}, {9000, 5000, 2*9000 + 5000}, {20_000, 0, 20_000},
+	} {
+		n := 0
+		next := func() (h message.Hash, ok bool) {
+			i := n
+			if n++; i >= c.before {
+				if c.round == 0 {
+					return h, false
+				}
+				i = c.before + (i-c.before)%c.round
+			}
+			binary.BigEndian.PutUint64(h[:], uint64(i+1))
+			return h, true
+		}
+		pair(t, func(t *testing.T, client, server host.Host) {
+			serve(t, server, source(func(_ context.Context, q store.Query) (p store.Page, _ error) {
+				for range q.Limit {
+					h, ok := next()
+					if !ok {
+						p.Cursor = nil
+						break
+					}
+					p.Entries, p.Cursor = append(p.Entries, store.Entry{Hash: h}), &h
+				}
+				return p, nil
+			}), store.ServerConfig{Rate: -1})
+			got, last := 0, error(nil)
+			for _, err := range store.NewClient(client, fast).All(t.Context(), server.ID(), store.Query{HashesOnly: true}) {
+				if last = err; err == nil {
+					got++
+				}
+			}
+			require.LessOrEqual(t, got, c.most)
+			if c.round == 0 {
+				require.NoError(t, last)
+				require.Equal(t, c.before, got)
+				return
+			}
+			require.ErrorIs(t, last, store.ErrEndless)
+			require.GreaterOrEqual(t, got, c.round)
 		})
 	}
 }

@@ -43,6 +43,12 @@ func (c *Client) All(ctx context.Context, p peer.ID, q Query) iter.Seq2[Entry, e
 // Walk goes through everything a question asks for, page by page, and may turn to
 // another peer at every page: no message comes twice, and none is lost that the
 // peer asked holds. It isn't safe for concurrent use.
+//
+// Messages can't be invented for ever: time moves on with them, and their number
+// without one that is genuine is limited. Hashes can. With HashesOnly a peer that
+// goes round is found out, however long the round is, but only the caller can say
+// how many hashes are too many, or how much time; and a hash may come twice if
+// 4,096 others came in between.
 type Walk struct {
 	c    *Client
 	q    Query
@@ -51,6 +57,7 @@ type Walk struct {
 	last    *Key          // the last entry handed over; nil with HashesOnly
 	hash    *message.Hash // its hash; at first the question's cursor
 	seen    *window       // with HashesOnly, what was handed over lately
+	mark    mark          // with HashesOnly, one of all that were handed over
 	done    bool
 	dropped uint64
 	run     int // dropped since the last entry that was handed over
@@ -213,6 +220,8 @@ func (w *Walk) advance(q Query, a answer) ([]Entry, error) {
 			w.dropped++
 		case w.seen != nil && w.seen.has(i.Hash):
 			return nil, fmt.Errorf("%w: %s again", ErrOrder, i.Hash)
+		case w.seen != nil && w.mark.meets(i.Hash):
+			return nil, fmt.Errorf("%w: %s again, of %d", ErrEndless, i.Hash, w.mark.n)
 		default:
 			entries = append(entries, i.Entry)
 			w.run, w.hash = 0, &i.Hash
@@ -261,6 +270,25 @@ func (w *Walk) grow(q Query, entries []Entry) {
 	if len(entries) == q.Limit && size < w.c.cfg.MaxAnswer/4 {
 		w.size = min(2*w.size, w.q.Limit)
 	}
+}
+
+// mark tells a sequence that goes round from one that goes on (Brent's
+// algorithm): it remembers the entry whose number is a power of two, until the
+// next such entry. A round of r entries is noticed within 3r entries, or 2m+r, if
+// m > r others came before it.
+type mark struct {
+	hash message.Hash
+	n    uint64 // entries so far
+}
+
+func (m *mark) meets(h message.Hash) bool {
+	if m.n > 0 && h == m.hash {
+		return true
+	}
+	if m.n++; m.n&(m.n-1) == 0 {
+		m.hash = h
+	}
+	return false
 }
 
 // windowSize is how many hashes a window remembers.
