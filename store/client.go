@@ -53,6 +53,7 @@ type Client struct {
 	host    host.Host
 	cfg     ClientConfig
 	budget  *budget
+	maxRun  int // of a walk
 	dropped atomic.Uint64
 }
 
@@ -62,7 +63,7 @@ func NewClient(h host.Host, cfg ClientConfig) *Client {
 	cfg.Rate = cmp.Or(cfg.Rate, DefaultClientRate)
 	cfg.Burst = cmp.Or(max(cfg.Burst, 0), DefaultClientBurst)
 	cfg.MaxAnswer = cmp.Or(max(cfg.MaxAnswer, 0), DefaultMaxAnswer)
-	return &Client{host: h, cfg: cfg, budget: newBudget(cfg.Rate, cfg.Burst)}
+	return &Client{host: h, cfg: cfg, budget: newBudget(cfg.Rate, cfg.Burst), maxRun: defaultMaxRun}
 }
 
 // Dropped counts the messages left out of answers: those that Verify refused,

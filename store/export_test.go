@@ -29,6 +29,9 @@ func (b Budget) Take(p peer.ID, n int, now time.Time) (taken int) {
 // Len is how many peers are in the table.
 func (b Budget) Len() int { return len(b.peers) }
 
+// SetMaxRun sets how many messages in a row a walk may drop.
+func (c *Client) SetMaxRun(n int) { c.maxRun = n }
+
 // For fuzzing: the codec without a stream.
 
 // RequestOf reads a request and words it again.

@@ -73,8 +73,11 @@ type Walk struct {
 }
 
 const (
-	// maxRun is how many messages in a row may be dropped.
-	maxRun = 10_000
+	// defaultMaxRun is how many messages in a row may be dropped. It is large, as
+	// an honest store holds everything signed with a key that was retired since,
+	// all of which is dropped. A liar gains little by it: what he makes up costs him
+	// the traffic that it costs us, and the caller's context ends it any time.
+	defaultMaxRun = 1_000_000
 	// maxEmpty is how many pages in a row may be empty and say that there's more.
 	maxEmpty = 1
 )
@@ -230,7 +233,7 @@ func (w *Walk) advance(q Query, a answer) ([]Entry, error) {
 			}
 		}
 	}
-	if w.run > maxRun {
+	if w.run > w.c.maxRun {
 		return nil, ErrUnverified
 	}
 	if err := w.progress(a); err != nil {
