@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/gofrs/flock"
+	driver "modernc.org/sqlite"
+	codes "modernc.org/sqlite/lib"
 )
 
 // madeHere is what the lock file says once there has been an archive beside it.
@@ -76,12 +78,33 @@ func (a *Archive) first(ctx context.Context) error {
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
+	case known && ruined(a.path, err):
+		return a.renew(ctx, err)
 	case !known && classify(err) == faultDamaged:
 		return fmt.Errorf("%w: %s: %w", ErrNotArchive, a.path, err)
-	case classify(err) != faultDamaged:
-		return fmt.Errorf("sqlite: %s: %w", a.path, err)
 	}
-	return a.renew(ctx, err)
+	return fmt.Errorf("sqlite: %s: %w", a.path, err)
+}
+
+// ruined tells whether an archive can't be opened for what is in it: SQLite has
+// many words for that. The system's reasons are others.
+func ruined(path string, err error) bool {
+	if classify(err) == faultDamaged {
+		return true
+	}
+	var e *driver.Error
+	if !errors.As(err, &e) {
+		return false
+	}
+	switch e.Code() & 0xff {
+	case codes.SQLITE_ERROR, codes.SQLITE_INTERNAL, codes.SQLITE_SCHEMA, codes.SQLITE_TOOBIG,
+		codes.SQLITE_CONSTRAINT, codes.SQLITE_MISMATCH, codes.SQLITE_FORMAT:
+		return true
+	case codes.SQLITE_READONLY: // says the file, or the system
+		f, err := os.OpenFile(path, os.O_RDWR, 0)
+		return err == nil && f.Close() == nil
+	}
+	return false
 }
 
 // open opens the file, and makes it if there is none.
@@ -127,7 +150,7 @@ func (a *Archive) opened(ctx context.Context) (_ *database, err error) {
 		return nil, err
 	}
 	if err := d.prepare(ctx); err != nil {
-		return nil, noSchema(err)
+		return nil, err
 	}
 	if err := a.load(ctx, d); err != nil {
 		return nil, err
@@ -205,15 +228,6 @@ func (a *Archive) recognise(ctx context.Context, d *database) error {
 		return fmt.Errorf("sqlite: the file can't have a log: its journal mode is %s", mode)
 	}
 	return nil
-}
-
-// noSchema takes a statement that can't be prepared for what it is: the tables
-// aren't there.
-func noSchema(err error) error {
-	if classify(err) == faultOther && !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
-		return fmt.Errorf("%w: %w", errDamaged, err)
-	}
-	return err
 }
 
 // enterState notes in the file itself that it is open, and then begins the log,
