@@ -22,16 +22,21 @@ type item struct {
 	keyed bool
 	// genuine: it may be handed over.
 	genuine bool
+	// refused: it never may. An entry that is neither is of no interest here.
+	refused bool
 }
 
-// genuine returns the entries that may be handed over, and how many may not.
-func (a answer) genuine() (entries []Entry, dropped int) {
+// genuine returns the entries that may be handed over, and how many never may.
+func (a answer) genuine() (entries []Entry, refused int) {
 	for _, i := range a.items {
-		if i.genuine {
+		switch {
+		case i.genuine:
 			entries = append(entries, i.Entry)
+		case i.refused:
+			refused++
 		}
 	}
-	return entries, len(a.items) - len(entries)
+	return entries, refused
 }
 
 // check compares an answer with the question. Nothing in it is believed: each
@@ -100,6 +105,7 @@ func (c *Client) checkEntry(q Query, kv keyValue) (item, error) {
 	// A copy, so that who keeps one message doesn't keep the whole answer.
 	m, err := message.Decode(slices.Clone(kv.message))
 	if errors.Is(err, message.ErrContentTopicUTF8) {
+		i.refused = true
 		return i, nil // somebody published it so, and not every store minds
 	}
 	if err != nil {
@@ -125,7 +131,10 @@ func (c *Client) checkEntry(q Query, kv keyValue) (item, error) {
 	case m.Timestamp == end && !q.End.IsZero():
 		return i, nil // nwaku's end is inclusive
 	}
-	i.genuine = err == nil && m.Validate() == nil &&
-		(c.cfg.Verify == nil || c.cfg.Verify(topic, m) == nil)
+	if err != nil {
+		return i, nil // no static shard, and so none that anybody here is on
+	}
+	i.genuine = m.Validate() == nil && (c.cfg.Verify == nil || c.cfg.Verify(topic, m) == nil)
+	i.refused = !i.genuine
 	return i, nil
 }

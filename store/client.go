@@ -66,8 +66,10 @@ func NewClient(h host.Host, cfg ClientConfig) *Client {
 	return &Client{host: h, cfg: cfg, budget: newBudget(cfg.Rate, cfg.Burst), maxRun: defaultMaxRun}
 }
 
-// Dropped counts the messages left out of answers: those that Verify refused,
-// that no relay would have forwarded, or that aren't on a static shard.
+// Dropped counts the messages of answers that were left out for not being genuine:
+// those that Verify refused, and those that no relay would have forwarded. What is
+// left out for other reasons isn't counted: what came before, isn't on a static
+// shard, or was sent at the very end of the time asked for, which nwaku includes.
 func (c *Client) Dropped() uint64 { return c.dropped.Load() }
 
 // Query asks p for one page. Whoever wants all of them takes [Client.All].
@@ -87,8 +89,8 @@ func (c *Client) Query(ctx context.Context, p peer.ID, q Query) (Page, error) {
 	if err != nil {
 		return Page{}, err
 	}
-	entries, dropped := a.genuine()
-	c.dropped.Add(uint64(dropped))
+	entries, refused := a.genuine()
+	c.dropped.Add(uint64(refused))
 	return Page{Entries: entries, Cursor: a.cursor}, nil
 }
 

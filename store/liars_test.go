@@ -153,6 +153,89 @@ func TestTolerated(t *testing.T) {
 	}
 }
 
+// Only what isn't genuine counts as dropped, and once.
+func TestDropped(t *testing.T) {
+	list := entries(10)
+	notUTF8 := store.NewEntry(shard, &message.Message{Payload: []byte("x"), ContentTopic: "\xff", Timestamp: at(4).UnixNano() + 1})
+	empty := store.NewEntry(shard, &message.Message{ContentTopic: topicA, Timestamp: at(4).UnixNano() + 2})
+	m := &message.Message{Payload: []byte("x"), ContentTopic: topicA, Timestamp: at(4).UnixNano() + 3}
+	const named = "/waku/2/default-waku/proto"
+	elsewhere := store.AppendResponse("", 200, "OK", store.Page{Entries: []store.Entry{{Shard: shard, Message: m, Hash: m.Hash(named)}}})
+	elsewhere = renamed(elsewhere, shard.PubsubTopic(), named)
+	page := func(list ...store.Entry) []byte {
+		return store.AppendResponse("", 200, "OK", store.Page{Entries: list})
+	}
+	refuseB := store.ClientConfig{Rate: -1, Verify: func(_ string, m *message.Message) error {
+		if m.ContentTopic == topicB {
+			return context.Canceled
+		}
+		return nil
+	}}
+	for name, c := range map[string]struct {
+		q       store.Query
+		answer  []byte
+		dropped uint64
+	}{
+		"an inclusive end":         {store.Query{End: at(6)}, page(list[2], list[4], list[6]), 0},
+		"a refused one at the end": {store.Query{End: at(5)}, page(list[4], list[5]), 0},
+		"a named topic":            {store.Query{}, elsewhere, 0},
+		"refused":                  {store.Query{End: at(9)}, page(list...), 4},
+		"refused, looked up":       {store.Query{Hashes: hashes(list)}, page(list...), 5},
+		"nonsense published":       {store.Query{}, page(list[4], notUTF8, empty, list[6]), 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			pair(t, func(t *testing.T, client, server host.Host) {
+				answerBy(server, func([]byte) []byte { return c.answer })
+				cl := store.NewClient(client, refuseB)
+				_, err := cl.Query(t.Context(), server.ID(), c.q)
+				require.NoError(t, err)
+				require.Equal(t, c.dropped, cl.Dropped())
+				w, err := cl.Walk(c.q)
+				require.NoError(t, err)
+				_, _, err = w.Next(t.Context(), server.ID())
+				require.NoError(t, err)
+				require.Equal(t, c.dropped, w.Dropped())
+				require.Equal(t, 2*c.dropped, cl.Dropped())
+			})
+		})
+	}
+	for _, back := range []bool{false, true} { // what comes again because a cursor was unknown
+		pair(t, func(t *testing.T, client, server host.Host) {
+			a, asked := archive(ties(300)...), 0
+			serve(t, server, source(func(ctx context.Context, q store.Query) (store.Page, error) {
+				if asked++; q.Cursor != nil && asked%2 == 0 {
+					return store.Page{}, store.ErrUnknownCursor
+				}
+				return a.Query(ctx, q)
+			}), store.ServerConfig{Rate: -1})
+			cl := store.NewClient(client, refuseB)
+			require.Len(t, collect(t, cl, server, store.Query{Limit: 15, Backward: back}), 150)
+			require.EqualValues(t, 150, cl.Dropped())
+		})
+	}
+}
+
+// renamed is an answer of one entry with another pubsub topic.
+func renamed(answer []byte, from, to string) []byte {
+	var out []byte
+	for len(answer) > 0 {
+		num, typ, n := protowire.ConsumeTag(answer)
+		size := protowire.ConsumeFieldValue(num, typ, answer[n:])
+		field := answer[n : n+size]
+		out = protowire.AppendTag(out, num, typ)
+		switch b, _ := protowire.ConsumeBytes(field); {
+		case typ == protowire.BytesType && num == 20:
+			out = protowire.AppendBytes(out, renamed(b, from, to))
+		case typ == protowire.BytesType && string(b) == from:
+			out = protowire.AppendBytes(out, []byte(to))
+		default:
+			out = append(out, field...)
+		}
+		answer = answer[n+size:]
+	}
+	return out
+}
+
 // endless answers every question with something and a cursor.
 func TestEndlessCursors(t *testing.T) {
 	list := entries(10)

@@ -58,6 +58,8 @@ type lookup struct {
 	left  []message.Hash
 	size  int // of what is asked at once
 	empty int // pages in a row that had a cursor and nothing else
+
+	refused uint64
 }
 
 func (c *Client) newLookup(q Query) *lookup {
@@ -88,8 +90,9 @@ func (l *lookup) next(ctx context.Context, p peer.ID) (entries []Entry, done boo
 		}
 		l.empty = 0
 		l.left = l.without(a, len(q.Hashes))
-		entries, dropped := a.genuine()
-		l.c.dropped.Add(uint64(dropped))
+		entries, refused := a.genuine()
+		l.c.dropped.Add(uint64(refused))
+		l.refused += uint64(refused)
 		return entries, len(l.left) == 0, nil
 	}
 	return nil, true, nil

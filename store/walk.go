@@ -60,12 +60,13 @@ type Walk struct {
 	mark    mark          // with HashesOnly, one of all that were handed over
 	done    bool
 	dropped uint64
-	run     int // dropped since the last entry that was handed over
+	run     int // left out since the last entry that was handed over
 
 	// What holds for one peer.
 	peer   peer.ID
 	cursor *message.Hash
 	edge   *Key // how far its pages have led; the next must lie beyond
+	judged *Key // how far they had led before its cursor was unknown
 	from   *Key // the cursor being unknown, it was asked from the time of this entry
 	empty  int  // pages in a row that had a cursor and nothing else
 
@@ -75,7 +76,7 @@ type Walk struct {
 const (
 	// defaultMaxRun is how many messages in a row may be dropped. It is large, as
 	// an honest store holds everything signed with a key that was retired since,
-	// all of which is dropped. A liar gains little by it: what he makes up costs him
+	// all of which is left out. A liar gains little by it: what he makes up costs him
 	// the traffic that it costs us, and the caller's context ends it any time.
 	defaultMaxRun = 1_000_000
 	// maxEmpty is how many pages in a row may be empty and say that there's more.
@@ -119,6 +120,7 @@ func (w *Walk) Next(ctx context.Context, p peer.ID) (entries []Entry, more bool,
 	}
 	if w.lookup != nil {
 		entries, w.done, err = w.lookup.next(ctx, p)
+		w.dropped = w.lookup.refused
 		return entries, !w.done, err
 	}
 	if p != w.peer {
@@ -134,6 +136,9 @@ func (w *Walk) Next(ctx context.Context, p peer.ID) (entries []Entry, more bool,
 		case errors.Is(err, ErrTooLarge) && w.size > 1:
 			w.size = max(1, w.size/4)
 		case w.lost(q, err):
+			if w.judged == nil || w.edge != nil && w.beyond(*w.edge, *w.judged) {
+				w.judged = w.edge
+			}
 			w.cursor, w.edge, w.from = nil, nil, w.last
 		default:
 			return nil, true, err
@@ -150,13 +155,14 @@ func (w *Walk) Position() (Key, bool) {
 	return *w.last, true
 }
 
-// Dropped counts the messages left out, see [Client.Dropped].
+// Dropped counts the messages that weren't genuine, see [Client.Dropped]: each
+// once, or, if they came from two peers, twice.
 func (w *Walk) Dropped() uint64 { return w.dropped }
 
 // turnTo goes on with another peer. The cursor it is asked with is of our own
 // making, since the last one's might have led anywhere.
 func (w *Walk) turnTo(p peer.ID) {
-	w.peer, w.cursor, w.edge, w.from, w.empty = p, w.hash, w.last, nil, 0
+	w.peer, w.cursor, w.edge, w.judged, w.from, w.empty = p, w.hash, w.last, nil, nil, 0
 }
 
 // question is what is to be asked next.
@@ -220,7 +226,10 @@ func (w *Walk) advance(q Query, a answer) ([]Entry, error) {
 			w.run++
 		case !i.genuine:
 			w.run++
-			w.dropped++
+			twice := i.keyed && w.judged != nil && !w.beyond(i.Key(), *w.judged)
+			if i.refused && !twice {
+				w.dropped++
+			}
 		case w.seen != nil && w.seen.has(i.Hash):
 			return nil, fmt.Errorf("%w: %s again", ErrOrder, i.Hash)
 		case w.seen != nil && w.mark.meets(i.Hash):
