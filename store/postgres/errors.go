@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"strings"
-	"syscall"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -98,10 +97,6 @@ func poison(err error) bool {
 func contended(err error) bool {
 	s := sqlState(err)
 	return s == stateLockTimeout || strings.HasPrefix(s, "40")
-}
-
-func noRoom(err error) bool {
-	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
 }
 
 // failed is what a call tells of an error: that it is at an end itself, or else

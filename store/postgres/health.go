@@ -70,7 +70,8 @@ func (h *health) linkDown(err error) { h.change(&h.away, err) }
 func (h *health) drained()           { h.change(&h.stuck, nil) }
 func (h *health) drainStuck(e error) { h.change(&h.stuck, e) }
 
-// spoolTook is on Put's way, and mostly has nothing to change.
+// spoolTook says that the spool has room. It is on Put's way, and mostly has
+// nothing to change.
 func (h *health) spoolTook() {
 	h.mu.Lock()
 	full := h.full != nil

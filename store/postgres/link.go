@@ -73,72 +73,6 @@ func newLink(base *pgxpool.Config, prepare func(context.Context, *pgx.Conn) erro
 	return l
 }
 
-// dialling makes a configuration's connections known to the link.
-func (l *link) dialling(c *pgx.ConnConfig) *pgx.ConnConfig {
-	dial := c.DialFunc
-	c.DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error) {
-		if !l.mayDial(ctx) {
-			return nil, errAway
-		}
-		conn, err := dial(ctx, network, addr)
-		if err != nil {
-			return nil, err
-		}
-		return l.track(ctx, conn)
-	}
-	if c.ConnectTimeout == 0 || c.ConnectTimeout > dialFor {
-		c.ConnectTimeout = dialFor
-	}
-	return c
-}
-
-// probing marks the context of those who may dial a server that is away.
-type probing struct{}
-
-func (l *link) mayDial(ctx context.Context) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return !l.closed && (l.up || ctx.Value(probing{}) != nil)
-}
-
-// tracked is a connection that cut closes.
-type tracked struct {
-	net.Conn
-	link *link
-}
-
-func (t *tracked) Close() error {
-	t.link.mu.Lock()
-	delete(t.link.conns, t)
-	t.link.mu.Unlock()
-	return t.Conn.Close()
-}
-
-func (l *link) track(ctx context.Context, conn net.Conn) (net.Conn, error) {
-	t := &tracked{conn, l}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.closed || !l.up && ctx.Value(probing{}) == nil {
-		conn.Close()
-		return nil, errAway
-	}
-	l.conns[t] = struct{}{}
-	return t, nil
-}
-
-// cut closes all connections, whatever is under way on them.
-func (l *link) cut() {
-	l.mu.Lock()
-	conns := make([]net.Conn, 0, len(l.conns))
-	for c := range l.conns {
-		conns = append(conns, c)
-	}
-	l.mu.Unlock()
-	for _, c := range conns {
-		c.Close()
-	}
-}
-
 // close ends the link, after watch has returned.
 func (l *link) close() {
 	l.mu.Lock()
@@ -367,7 +301,7 @@ func (l *link) rise(ctx context.Context, patience time.Duration) error {
 func (l *link) probe(ctx context.Context) error {
 	if l.probeConn != nil {
 		if _, err := l.probeConn.Exec(ctx, "SELECT 1"); err == nil || ctx.Err() != nil {
-			return cmpErr(ctx, err)
+			return orOver(ctx, err)
 		}
 		l.probeConn.Close(ctx)
 		l.probeConn = nil
@@ -380,18 +314,18 @@ func (l *link) probe(ctx context.Context) error {
 	}
 	conn, err := pgx.ConnectConfig(ctx, config)
 	if err != nil {
-		return cmpErr(ctx, err)
+		return orOver(ctx, err)
 	}
 	if _, err := conn.Exec(ctx, probeSettings); err != nil {
 		conn.Close(ctx)
-		return cmpErr(ctx, err)
+		return orOver(ctx, err)
 	}
 	l.probeConn = conn
 	return nil
 }
 
-// cmpErr prefers the context's error to one that it caused.
-func cmpErr(ctx context.Context, err error) error {
+// orOver is the context's error rather than one that it caused.
+func orOver(ctx context.Context, err error) error {
 	if err != nil && ctx.Err() != nil {
 		return ctx.Err()
 	}

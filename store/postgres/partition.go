@@ -14,8 +14,9 @@ const (
 	messagesTable = "shoal_messages"
 	timesTable    = "shoal_times"
 
-	// timesPerPartition is how many partitions of messages share one of times: a
-	// hash is looked for in all of these.
+	// timesPerPartition is how many partitions of messages share one of times, at
+	// least: a hash is looked for in all of these. Nor is one of them shorter than
+	// a day, because places are remembered so long.
 	timesPerPartition = 7
 	// ahead is how many partitions of messages are made before their time.
 	ahead = 3
@@ -25,19 +26,24 @@ const (
 
 // grid is how time is cut into partitions. Partition number n of messages holds
 // the timestamps from n×width on and before (n+1)×width; with a width of a day,
-// the number counts days since 1970. One of times is timesPerPartition as wide.
+// the number counts days since 1970. One of times is several times as wide.
 // What is older than the partition numbered origin has one partition of its own,
 // so that whoever puts messages of a thousand different years makes no thousand
 // tables.
 type grid struct {
 	width  int64 // ns
-	origin int64 // a multiple of timesPerPartition
+	origin int64 // a multiple of timesPer
+}
+
+// timesPer is how many partitions of messages share one of times.
+func (g grid) timesPer() int64 {
+	return max(timesPerPartition, (int64(remembered)+g.width-1)/g.width)
 }
 
 func newGrid(width time.Duration, now time.Time) grid {
 	g := grid{width: int64(width)}
 	oldest := floorDiv(now.UnixNano(), g.width) - manyPartitions
-	g.origin = floorDiv(oldest, timesPerPartition) * timesPerPartition
+	g.origin = floorDiv(oldest, g.timesPer()) * g.timesPer()
 	return g
 }
 
@@ -57,7 +63,7 @@ func (g grid) span(parent string, number int64) partition {
 
 func (g grid) widthOf(parent string) int64 {
 	if parent == timesTable {
-		return g.width * timesPerPartition
+		return g.width * g.timesPer()
 	}
 	return g.width
 }

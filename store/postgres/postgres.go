@@ -205,7 +205,7 @@ func (a *Archive) appended(ctx context.Context, n int, err error) error {
 		return nil
 	case errors.As(err, &full):
 		err = &store.FullError{Limit: full.Limit}
-	case errors.As(err, &disk) && noRoom(disk.Err):
+	case errors.As(err, &disk) && disk.NoSpace():
 		err = &store.FullError{Err: disk.Err}
 	case a.ctx.Err() != nil:
 		return net.ErrClosed
