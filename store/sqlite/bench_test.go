@@ -111,9 +111,9 @@ func BenchmarkPut(b *testing.B) {
 				b.StopTimer()
 				b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "messages/s")
 				b.ReportMetric(float64(worst.Load())/1e6, "worst-ms")
-				s, err := a.Stats(context.Background())
+				pages, err := sqlite.Pages(a)
 				require.NoError(b, err)
-				b.ReportMetric(float64(s.DiskBytes)/float64(s.Messages), "disk-bytes/message")
+				b.ReportMetric(float64(pages*16<<10)/float64(b.N), "file-bytes/message")
 			})
 		}
 	}

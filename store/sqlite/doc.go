@@ -15,7 +15,8 @@
 //
 // A full disk is an error of Put, a [*store.FullError], and a state, until a Put
 // succeeds again. What was kept stays and is served. Prune works on a full disk
-// as well: 8 MiB are held back for it in a file beside the archive.
+// as well: 8 MiB are kept back for it in a file beside the archive, without which
+// nothing is put.
 //
 // # Damage
 //
@@ -38,11 +39,11 @@
 //
 // # Sizes
 //
-// A message takes its encoded size and about 130 bytes more, 75 of them for three
-// indexes, and what a page of 16 KiB can't use: with payloads of 2 KiB, 2.5 KB in
-// all. Expired messages leave 50 bytes behind for one to two days, by which
-// cursors that name them keep their place. The log takes some 64 MiB beside
-// that under load, and the memory is 32 MiB for the writer and 8 MiB for each
+// A message takes its encoded size, about 150 bytes for its hash and three indexes,
+// and what a page of 16 KiB can't use: with a payload of 2 KiB, 2.4 KB in all.
+// Expired messages leave some 50 bytes behind for one to two days, by which cursors
+// that name them keep their place. The log takes some 64 MiB beside that under
+// load, and the memory for pages is 32 MiB for the writer and 8 MiB for each
 // reader at most.
 //
 // # The application's database
