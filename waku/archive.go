@@ -3,7 +3,6 @@ package waku
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"slices"
@@ -72,10 +71,13 @@ type shardArchive struct {
 	*archiver
 	shard *shard
 	sub   *relay.Subscription
+	ctx   context.Context // ends when the shard is left
 	stop  context.CancelFunc
-	ctx   context.Context
-	done  chan struct{} // all that was queued is kept, or given up
-	wake  chan struct{} // there is a gap to fill
+	// putting ends a while after ctx: what has arrived is still kept.
+	putting context.Context
+	giveUp  context.CancelFunc
+	done    chan struct{} // all that was queued is kept, or given up
+	wake    chan struct{} // there is a gap to fill
 	// behind is since when the oldest message waits that was taken from the
 	// queue, in Unix nanoseconds; 0: none.
 	behind atomic.Int64
@@ -92,6 +94,7 @@ func (n *Node) openArchive() {
 	if cfg == nil {
 		return
 	}
+	cfg.archive = carefulArchive{cfg.archive}
 	n.storeServer = store.NewServer(n.host, cfg.archive, cfg.server)
 	n.onClose(n.storeServer.Close)
 	n.archiver = &archiver{node: n, cfg: cfg}
@@ -140,6 +143,7 @@ func (s *shard) beginArchive() error {
 		gap: "the node was away",
 	}
 	k.ctx, k.stop = context.WithCancel(s.node.tasks.ctx)
+	k.putting, k.giveUp = context.WithCancel(context.Background())
 	started := s.node.tasks.start(func(context.Context) { k.run() }) &&
 		s.node.tasks.start(func(context.Context) { k.keepComplete() })
 	if !started {
@@ -160,8 +164,14 @@ func (s *shard) endArchive() {
 // run brings the shard's messages to the archive.
 func (k *shardArchive) run() {
 	defer close(k.done)
+	defer k.giveUp()
 	defer k.sub.Close()
+	defer context.AfterFunc(k.ctx, func() {
+		timer := time.AfterFunc(drainTimeout, k.giveUp)
+		context.AfterFunc(k.putting, func() { timer.Stop() })
+	})()
 	for {
+		// When ctx has ended this returns what is queued and then fails.
 		batch, err := k.sub.Batch(k.ctx, archiveBatch)
 		var loss *relay.LossError
 		switch {
@@ -169,82 +179,61 @@ func (k *shardArchive) run() {
 			k.lose(int(loss.Count), "the archive was too slow")
 			continue
 		case err != nil:
-			k.drain()
 			return
 		}
-		k.keep(k.ctx, batch)
-	}
-}
-
-// drain keeps what is queued when the shard is left.
-func (k *shardArchive) drain() {
-	ctx, cancel := context.WithTimeout(context.Background(), drainTimeout)
-	defer cancel()
-	for {
-		batch, err := k.sub.Batch(k.ctx, archiveBatch) // doesn't wait: its context has ended
-		if err != nil {
-			return
-		}
-		k.keep(ctx, batch)
+		k.keep(batch)
 	}
 }
 
 // keep puts live messages.
-func (k *shardArchive) keep(ctx context.Context, batch []*relay.Envelope) {
-	now := k.node.cfg.now()
-	k.behind.Store(now.UnixNano())
+func (k *shardArchive) keep(batch []*relay.Envelope) {
+	arrived := func(env *relay.Envelope) time.Time {
+		return k.node.cfg.now().Add(-time.Since(env.ReceivedAt)) // by the node's clock
+	}
+	k.behind.Store(arrived(batch[0]).UnixNano())
 	defer k.behind.Store(0)
 	entries := make([]store.Entry, 0, len(batch))
 	for _, env := range batch {
-		offset := now.Sub(time.Unix(0, env.Message.Timestamp)).Abs()
+		offset := arrived(env).Sub(time.Unix(0, env.Message.Timestamp)).Abs()
 		if env.Message.Ephemeral || env.Message.Timestamp <= 0 || offset > k.cfg.window {
 			k.unkept.Add(1)
 			continue
 		}
 		entries = append(entries, store.Entry{Hash: env.Hash, Shard: env.Shard, Message: env.Message})
 	}
-	left, err := k.put(ctx, entries)
+	_, left, err := k.put(k.putting, entries)
 	if err != nil {
 		k.lose(left, "the archive: "+line(err))
 	}
 }
 
 // put tries until all entries are durable, or can't be kept at all. It fails when
-// ctx ends or the archive is closed, and says how many entries aren't kept then.
-func (k *shardArchive) put(ctx context.Context, entries []store.Entry) (left int, err error) {
+// ctx ends or the archive is closed, and says how many entries are kept and how
+// many might have been.
+func (k *shardArchive) put(ctx context.Context, entries []store.Entry) (kept, left int, err error) {
 	for wait := firstPutPause; len(entries) > 0; wait = min(2*wait, longestPutPause) {
-		err := k.tryPut(ctx, entries)
+		err := k.cfg.archive.Put(ctx, entries)
 		var unfit *store.EntryError
 		switch {
 		case err == nil:
 			k.kept.Add(uint64(len(entries)))
-			return 0, nil
+			return len(entries), 0, nil
 		case errors.As(err, &unfit):
 			fit := slices.DeleteFunc(entries, func(e store.Entry) bool { return e.Hash == unfit.Hash })
 			if len(fit) == len(entries) {
-				return len(entries), err // it names another: nothing to be done
+				return 0, len(entries), err // it names another: nothing to be done
 			}
 			k.unkept.Add(uint64(len(entries) - len(fit)))
 			entries, wait = fit, firstPutPause
 			continue
 		case errors.Is(err, net.ErrClosed):
-			return len(entries), err
+			return 0, len(entries), err
 		}
 		if !pause(ctx, wait, nil) {
-			return len(entries), err
+			return 0, len(entries), err
 		}
 	}
-	return 0, nil
-}
-
-// tryPut contains an archive's panic: one of the application's may have one.
-func (k *shardArchive) tryPut(ctx context.Context, entries []store.Entry) (err error) {
-	defer func() {
-		if v := recover(); v != nil {
-			err = fmt.Errorf("waku: the archive panicked: %v", v)
-		}
-	}()
-	return k.cfg.archive.Put(ctx, entries)
+	return 0, 0, nil
 }
 
 func (k *shardArchive) lose(count int, why string) {
@@ -265,12 +254,13 @@ func (k *shardArchive) missing(why string) {
 	}
 }
 
-// mark tells the archive how far it is complete, unless something is missing.
+// mark tells the archive how far it is complete, unless something is missing or
+// the clock can't be trusted: a mark doesn't go back.
 func (k *shardArchive) mark(ctx context.Context) {
 	k.mu.Lock()
 	missing := k.gap != ""
 	k.mu.Unlock()
-	if missing {
+	if missing || k.node.clock.health().Suspect {
 		return
 	}
 	t := k.node.cfg.now()

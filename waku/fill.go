@@ -2,7 +2,7 @@ package waku
 
 import (
 	"errors"
-	"slices"
+	"fmt"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -21,20 +21,30 @@ const (
 	// longestFillPause.
 	firstFillPause   = 5 * time.Second
 	longestFillPause = 2 * time.Minute
-	// fillPeers is how many store nodes are asked for one gap.
+	// fillPeers is how many store nodes are asked for one gap. When fillTries
+	// attempts have brought an answer of some, that is enough.
 	fillPeers = 5
+	fillTries = 3
 )
 
 // keepComplete fills gaps from other store nodes and otherwise notes that there
 // are none.
 func (k *shardArchive) keepComplete() {
-	wait := firstFillPause
+	wait, tries := firstFillPause, 0
+	last := k.node.cfg.now()
 	for k.ctx.Err() == nil {
+		now := k.node.cfg.now()
 		k.mu.Lock()
 		gap, gaps := k.gap, k.gaps
 		k.mu.Unlock()
 		if gap == "" {
-			wait = firstFillPause
+			if slept := now.Sub(last).Abs(); slept > 2*markPeriod {
+				k.missing("the node slept, or its clock was set")
+				last = now
+				continue
+			}
+			last = now
+			wait, tries = firstFillPause, 0
 			k.mark(k.ctx)
 			pause(k.ctx, markPeriod, k.wake)
 			continue
@@ -43,10 +53,12 @@ func (k *shardArchive) keepComplete() {
 			k.closeGap(gaps) // nobody is to fill it
 			continue
 		}
-		err := k.fill()
+		tries++
+		err := k.fill(tries >= fillTries)
 		if k.ctx.Err() != nil {
 			return
 		}
+		last = k.node.cfg.now()
 		if err == nil {
 			k.closeGap(gaps)
 			continue
@@ -72,8 +84,8 @@ func (k *shardArchive) closeGap(gaps uint64) {
 // fill asks other store nodes for what was published since the mark. What is
 // published meanwhile comes by relay, which must therefore work before. No single
 // node is believed to have everything: the gap is filled when all that are
-// connected, up to fillPeers, have been asked.
-func (k *shardArchive) fill() error {
+// connected, up to fillPeers, have answered; or one, if some is enough.
+func (k *shardArchive) fill(some bool) error {
 	if err := k.awaitMesh(); err != nil {
 		return err
 	}
@@ -97,6 +109,9 @@ func (k *shardArchive) fill() error {
 			return k.ctx.Err()
 		}
 	}
+	if some && len(failed) < len(peers) {
+		return nil
+	}
 	return errors.Join(failed...)
 }
 
@@ -110,7 +125,8 @@ func (k *shardArchive) gapStart(now time.Time) (time.Time, error) {
 	if kept := k.cfg.archive.Retention(k.shard.shard).MaxAge; kept > 0 {
 		age = min(age, kept)
 	}
-	if oldest := now.Add(-age); from.Before(oldest) {
+	// A mark of the future was set by a clock that was ahead: it says nothing.
+	if oldest := now.Add(-age); from.Before(oldest) || from.After(now) {
 		from = oldest
 	}
 	return from, nil
@@ -135,20 +151,32 @@ func (f *filling) ask(p peer.ID) error {
 		return err
 	}
 	walk.only = p
+	var order hashOrder
 	for first := true; walk.more(); first = false {
 		page, err := walk.next(f.ctx)
 		if err != nil {
 			return err
 		}
-		missing, err := f.unknown(page)
+		known, err := f.known(page)
 		if err != nil {
 			return err
 		}
-		if first && len(missing) > len(page)/2 { // asking for hashes first doesn't pay
+		if first && len(known) < len(page)/2 { // asking for hashes first doesn't pay
 			return f.takeAll(p, q)
 		}
-		if err := f.take(walk, page, missing); err != nil {
+		if err := f.take(walk, page, known); err != nil {
 			return err
+		}
+		reached := order.edge // a page counts when the next one goes well with it
+		if err := order.check(page, known); err != nil {
+			err = &store.AnswerError{Peer: p, Err: err}
+			f.node.storeFailed(p, err)
+			return err
+		}
+		if reached != nil {
+			if err := f.filled(reached.Time); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
@@ -179,58 +207,79 @@ func (f *filling) takeAll(p peer.ID, q store.Query) error {
 	return nil
 }
 
-// unknown returns the hashes of page that the archive doesn't have.
-func (k *shardArchive) unknown(page []store.Entry) ([]message.Hash, error) {
+// known returns the places of those of page that the archive has.
+func (f *filling) known(page []store.Entry) (map[message.Hash]store.Key, error) {
+	known := map[message.Hash]store.Key{}
 	if len(page) == 0 {
-		return nil, nil
+		return known, nil
 	}
-	missing := map[message.Hash]bool{}
 	var hashes []message.Hash
 	for _, e := range page {
 		hashes = append(hashes, e.Hash)
-		missing[e.Hash] = true
 	}
-	have, err := k.cfg.archive.Query(k.ctx, store.Query{
-		Shard: new(k.shard.shard), Hashes: hashes, HashesOnly: true, Limit: store.MaxPageSize,
+	have, err := f.cfg.archive.Query(f.ctx, store.Query{
+		Shard: new(f.shard.shard), Hashes: hashes, Limit: store.MaxPageSize,
 	})
-	if err != nil {
-		return nil, err
-	}
 	for _, e := range have.Entries {
-		delete(missing, e.Hash)
+		known[e.Hash] = e.Key()
 	}
-	return slices.DeleteFunc(hashes, func(h message.Hash) bool { return !missing[h] }), nil
+	return known, err
 }
 
-// take takes what is missing of a page of hashes.
-func (f *filling) take(walk *storeWalk, page []store.Entry, missing []message.Hash) error {
-	if len(page) == 0 {
-		return nil
-	}
-	if len(missing) > 0 {
-		entries, err := walk.lookup(f.ctx, missing)
-		if err != nil {
-			return err
-		}
-		if err := f.keepOld(entries); err != nil {
-			return err
+// take takes what is missing of a page of hashes, and adds it to known.
+func (f *filling) take(walk *storeWalk, page []store.Entry, known map[message.Hash]store.Key) error {
+	var missing []message.Hash
+	for _, e := range page {
+		if _, ok := known[e.Hash]; !ok {
+			missing = append(missing, e.Hash)
 		}
 	}
-	if !f.last {
+	if len(missing) == 0 {
 		return nil
 	}
-	// The last one's time says how far this went, if the archive has it.
-	last := page[len(page)-1].Hash
-	have, err := f.cfg.archive.Query(f.ctx, store.Query{Shard: new(f.shard.shard), Hashes: []message.Hash{last}})
-	if err != nil || len(have.Entries) == 0 {
+	entries, err := walk.lookup(f.ctx, missing)
+	if err != nil {
 		return err
 	}
-	return f.filled(have.Entries[0].Message.Timestamp)
+	for _, e := range entries {
+		known[e.Hash] = e.Key()
+	}
+	return f.keepOld(entries)
+}
+
+// hashOrder checks that pages of hashes lead on: of those whose places are known,
+// each must come after the one before. Hashes can be made up without end, and
+// those of real messages named again and again.
+type hashOrder struct {
+	edge  *store.Key // the last place known
+	blind int        // pages since
+}
+
+// maxBlind is how many pages in a row may name nothing but messages that can't be
+// had or aren't genuine.
+const maxBlind = 100
+
+func (o *hashOrder) check(page []store.Entry, known map[message.Hash]store.Key) error {
+	o.blind++
+	for _, e := range page {
+		k, ok := known[e.Hash]
+		if !ok {
+			continue
+		}
+		if o.edge != nil && k.Compare(*o.edge) <= 0 {
+			return fmt.Errorf("%w: %s", store.ErrOrder, e.Hash)
+		}
+		o.edge, o.blind = &k, 0
+	}
+	if o.blind > maxBlind {
+		return store.ErrEndless
+	}
+	return nil
 }
 
 // awaitMesh returns when the shard's mesh has stood for a while.
 func (k *shardArchive) awaitMesh() error {
-	for !k.shard.meshStood(settleTime) {
+	for !stood(k.shard.meshSince(), settleTime) {
 		if k.shard.mesh.Load() == 0 {
 			k.mu.Lock()
 			k.failure = "no peer in the shard's mesh"
@@ -251,11 +300,9 @@ func (f *filling) keepOld(page []store.Entry) error {
 			entries = append(entries, e)
 		}
 	}
-	if _, err := f.put(f.ctx, entries); err != nil {
-		return err
-	}
-	f.resumed.Add(uint64(len(entries)))
-	return nil
+	kept, _, err := f.put(f.ctx, entries)
+	f.resumed.Add(uint64(kept))
+	return err
 }
 
 // filled notes how far the gap is filled.

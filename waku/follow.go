@@ -3,6 +3,7 @@ package waku
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/status-im/shoal/message"
@@ -10,8 +11,8 @@ import (
 )
 
 // follow reads history and then live messages. The reader of live messages is
-// there first. What came to the store while the mesh was young, or while live
-// messages were lost, is looked for afterwards.
+// there first. What came to the store while the mesh was away or young, or while
+// live messages were lost, is looked for afterwards.
 func (r *historyReader) follow(ctx context.Context) error {
 	live, err := r.member.subscribe(max(followBuffer, r.member.buffer), r.q.ContentTopics)
 	if err != nil {
@@ -19,62 +20,102 @@ func (r *historyReader) follow(ctx context.Context) error {
 	}
 	defer live.Close()
 	s := r.member.shard
-	stood := s.meshStood(followSettle)
+	up := s.meshSince()
+	complete := stood(up, followSettle)
 	if err := r.read(ctx, r.q.Since, time.Time{}); err != nil {
 		return err
 	}
-	for {
-		if err := r.live(ctx, live, stood); err != nil {
+	for wait := followSettle; ; {
+		if complete {
+			wait = followSettle
+		}
+		if err := r.live(ctx, live, up, complete, wait); err != nil {
 			return err
 		}
-		stood = s.meshStood(followSettle)
-		if err := r.makeUp(ctx); err != nil {
+		up = s.meshSince()
+		complete = stood(up, followSettle)
+		switch err := r.makeUp(ctx); {
+		case errors.Is(err, errEnough), ctx.Err() != nil:
 			return err
+		case err != nil: // live messages go on, and this is tried again
+			complete = false
+			wait = min(2*wait, followLongest)
+			s.node.cfg.logger.Debug("history: catching up", "shard", s.shard, "err", line(err))
+		case !complete:
+			wait = min(2*wait, followLongest)
 		}
 	}
 }
 
-// live hands on live messages, for ever if all is complete so far, otherwise for a
-// while. It returns nil when something may be missing.
-func (r *historyReader) live(ctx context.Context, live *Reader, complete bool) error {
-	until := ctx
-	if !complete {
-		var cancel context.CancelFunc
-		until, cancel = context.WithTimeout(ctx, followSettle)
-		defer cancel()
+// live hands on live messages for as long as nothing is missing: until some were
+// lost, or the mesh was away and stands again. While something is missing it
+// returns after wait, when it should be looked for.
+func (r *historyReader) live(ctx context.Context, live *Reader, up *time.Time, complete bool, wait time.Duration) error {
+	again := time.Now().Add(wait)
+	for {
+		if lost, err := r.liveFor(ctx, live, followLook); lost || err != nil {
+			return err
+		}
+		now := r.member.shard.meshSince()
+		if complete && now != up {
+			complete, again = false, time.Now().Add(wait)
+		}
+		if !complete && (now != up && stood(now, followSettle) || !time.Now().Before(again)) {
+			return nil
+		}
 	}
+}
+
+// liveFor hands on live messages for some time.
+func (r *historyReader) liveFor(ctx context.Context, live *Reader, d time.Duration) (lost bool, err error) {
+	until, cancel := context.WithTimeout(ctx, d)
+	defer cancel()
 	for {
 		env, err := live.Next(until)
 		var loss *LossError
 		switch {
 		case err == nil:
 			if err := r.hand(env); err != nil {
-				return err
+				return false, err
+			}
+			if until.Err() != nil && ctx.Err() == nil {
+				return false, nil
 			}
 		case errors.As(err, &loss):
-			return nil
+			return true, nil
 		case until.Err() != nil && ctx.Err() == nil:
-			return nil
+			return false, nil
 		default:
-			return err
+			return false, err
 		}
 	}
 }
 
-// makeUp looks for messages that came to the store and not here. It asks for their
-// hashes first: most of them are known.
+// makeUp looks for messages that came to the store and not here.
+// It asks for hashes first: most of them are known.
 func (r *historyReader) makeUp(ctx context.Context) error {
-	walks, err := r.walks(r.again(), time.Time{}, true)
+	since := r.again()
+	walks, err := r.walks(since, time.Time{}, true)
 	if err != nil {
 		return err
 	}
 	for _, h := range walks {
+		var order hashOrder
 		for h.walk.more() {
 			page, err := h.walk.next(ctx)
 			if err != nil {
 				return err
 			}
-			if err := r.fetch(ctx, h.walk, page); err != nil {
+			known := map[message.Hash]store.Key{}
+			err = r.fetch(ctx, h.walk, page, since, known)
+			if err == nil {
+				err = order.check(page, known)
+			}
+			if errors.Is(err, store.ErrOrder) || errors.Is(err, store.ErrEndless) || errors.Is(err, store.ErrNotAsked) {
+				err = &store.AnswerError{Peer: h.walk.peer, Err: err}
+				r.member.shard.node.storeFailed(h.walk.peer, err)
+			}
+			if err != nil {
 				return err
 			}
 		}
@@ -82,11 +123,13 @@ func (r *historyReader) makeUp(ctx context.Context) error {
 	return nil
 }
 
-// fetch hands on those of page that are news.
-func (r *historyReader) fetch(ctx context.Context, w *storeWalk, page []store.Entry) error {
+// fetch hands on those of page that are news, and notes the places of all.
+func (r *historyReader) fetch(ctx context.Context, w *storeWalk, page []store.Entry, since time.Time, known map[message.Hash]store.Key) error {
 	var missing []message.Hash
 	for _, e := range page {
-		if _, known := r.seen[e.Hash]; !known {
+		if t, ok := r.seen[e.Hash]; ok {
+			known[e.Hash] = store.Key{Time: t, Hash: e.Hash}
+		} else {
 			missing = append(missing, e.Hash)
 		}
 	}
@@ -98,6 +141,11 @@ func (r *historyReader) fetch(ctx context.Context, w *storeWalk, page []store.En
 		return err
 	}
 	for _, e := range entries {
+		if e.Message.Timestamp < since.UnixNano() && !since.IsZero() ||
+			len(r.q.ContentTopics) > 0 && !slices.Contains(r.q.ContentTopics, e.Message.ContentTopic) {
+			return store.ErrNotAsked
+		}
+		known[e.Hash] = e.Key()
 		if err := r.hand(r.stored(e, w.peer)); err != nil {
 			return err
 		}

@@ -40,6 +40,10 @@ const (
 	// followSettle is how long a mesh must have stood for nothing to be missed
 	// between history and live messages.
 	followSettle = 5 * time.Second
+	// followLook is how often is looked whether the mesh is the same, and
+	// followLongest how long at most until missing messages are looked for again.
+	followLook    = time.Second
+	followLongest = time.Minute
 )
 
 // History reads back what was published on the shard, from store nodes. It asks a
@@ -51,8 +55,9 @@ const (
 // after them in the order of their arrival; what is in both comes once. While
 // there is no store node the history waits for a while; an error, the last of the
 // sequence then, says what was wrong: a *[HistoryError], or net.ErrClosed after
-// Leave and Close. Live messages that are lost because the reader is slow are read
-// back. When ctx ends the sequence ends without an error. The sequence can
+// Leave and Close. With Follow, what was published while the shard's mesh was away,
+// or lost because the reader is slow, is read back late, as soon as there is a
+// store node. When ctx ends the sequence ends without an error. The sequence can
 // be ranged over once.
 func (m *Membership) History(ctx context.Context, q HistoryQuery) iter.Seq2[*Envelope, error] {
 	return func(yield func(*Envelope, error) bool) {
@@ -70,11 +75,11 @@ func (m *Membership) History(ctx context.Context, q HistoryQuery) iter.Seq2[*Env
 func (m *Membership) history(ctx context.Context, q HistoryQuery, yield func(*Envelope) bool) error {
 	switch {
 	case q.Follow && !q.Until.IsZero():
-		return &HistoryError{Shard: m.Shard(), Err: errors.New("Follow doesn't go with Until")}
+		return &HistoryError{Shard: m.Shard(), Err: errors.New("a history with Follow has no Until")}
 	case q.Follow && q.Backward:
-		return &HistoryError{Shard: m.Shard(), Err: errors.New("Follow doesn't go with Backward")}
+		return &HistoryError{Shard: m.Shard(), Err: errors.New("a history with Follow isn't Backward")}
 	case q.Limit < 0:
-		return &HistoryError{Shard: m.Shard(), Err: errors.New("Limit is negative")}
+		return &HistoryError{Shard: m.Shard(), Err: fmt.Errorf("a limit of %d messages makes no sense", q.Limit)}
 	}
 	if err := m.alive(); err != nil {
 		return err
@@ -124,6 +129,9 @@ func (r *historyReader) read(ctx context.Context, since, until time.Time) error 
 		next, err := r.nearest(ctx, walks)
 		if err != nil {
 			return err
+		}
+		if next == nil && r.q.Follow {
+			return nil
 		}
 		if next == nil {
 			return r.nothing(walks)

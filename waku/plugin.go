@@ -56,6 +56,17 @@ func (p *plugin) validate(ctx context.Context, in *message.Received) message.Ver
 	return v
 }
 
+// judge is validate for messages that aren't gone if they aren't judged: it fails
+// when the validator is in trouble.
+func (p *plugin) judge(ctx context.Context, in *message.Received) (message.Verdict, error) {
+	before := p.troubles()
+	v := p.validate(ctx, in)
+	if v == message.Ignore && p.troubles() != before {
+		return v, fmt.Errorf("validator %q is in trouble", p.budget.Name())
+	}
+	return v, ctx.Err()
+}
+
 // troubles counts what can go wrong with a call.
 type troubles struct{ timedOut, panicked, stuck, noVerdict uint64 }
 

@@ -368,11 +368,11 @@ func (s *shard) changeKeys(f func() error) error {
 
 // meshChanged is told by relay. It must not wait.
 func (s *shard) meshChanged(size int) {
-	was := s.mesh.Swap(int64(size))
-	switch k := s.archive.Load(); {
-	case was == 0 && size > 0:
+	if size > 0 && s.mesh.Load() == 0 {
 		s.meshUp.Store(new(time.Now()))
-	case was > 0 && size == 0 && k != nil:
+	}
+	was := s.mesh.Swap(int64(size))
+	if k := s.archive.Load(); was > 0 && size == 0 && k != nil {
 		k.missing("no peer was in the shard's mesh")
 	}
 	before := s.state(was)
@@ -381,10 +381,18 @@ func (s *shard) meshChanged(size int) {
 	}
 }
 
-// meshStood tells whether the shard has had a mesh for some time.
-func (s *shard) meshStood(d time.Duration) bool {
-	up := s.meshUp.Load()
-	return s.mesh.Load() > 0 && up != nil && time.Since(*up) >= d
+// meshSince is since when the shard has a mesh; nil: it has none. The same mesh has
+// the same pointer.
+func (s *shard) meshSince() *time.Time {
+	if s.mesh.Load() == 0 {
+		return nil
+	}
+	return s.meshUp.Load()
+}
+
+// stood tells whether a mesh had stood for some time.
+func stood(since *time.Time, d time.Duration) bool {
+	return since != nil && time.Since(*since) >= d
 }
 
 func (s *shard) state(mesh int64) State {

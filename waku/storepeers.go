@@ -20,13 +20,17 @@ import (
 const (
 	// storeWait is how long a question waits for a store peer to turn up.
 	storeWait = 10 * time.Second
-	// storeTries is how many attempts in a row may fail before a question does.
+	// storeTries is how many attempts in a row may fail before a question does;
+	// twice as many as there are peers if those are more.
 	storeTries = 8
 	// After a failure a store peer is left alone for firstStorePause, doubled with
 	// every further one up to longestStorePause; one that lied, for liarPause.
 	firstStorePause   = 500 * time.Millisecond
 	longestStorePause = time.Minute
 	liarPause         = 30 * time.Minute
+	// maxStoreFailures is how many failed peers are remembered before those that
+	// have rested are forgotten.
+	maxStoreFailures = 256
 	// storePoll is how often is looked for a store peer while there is none.
 	storePoll = 200 * time.Millisecond
 )
@@ -40,6 +44,7 @@ type storeTable struct {
 
 type storeFailure struct {
 	count  int
+	lied   bool
 	reason string
 	until  time.Time // monotonic
 }
@@ -61,20 +66,47 @@ func (t *storeTable) fail(p peer.ID, err error) {
 	var status *store.StatusError
 	switch {
 	case errors.As(err, &lie):
-		wait = liarPause
-	case errors.As(err, &status) && status.RetryAfter > 0:
-		wait = min(status.RetryAfter, longestStorePause)
+		wait, f.lied = liarPause, true
+	case errors.As(err, &status):
+		wait = max(wait, min(status.RetryAfter, longestStorePause))
 	}
 	f.count++
 	f.reason = line(err)
-	f.until = time.Now().Add(wait)
+	if until := time.Now().Add(wait); until.After(f.until) {
+		f.until = until
+	}
+	t.tidy()
 }
 
-// answered forgets a peer's failures.
+// tidy keeps the table small.
+func (t *storeTable) tidy() {
+	if len(t.failed) <= maxStoreFailures {
+		return
+	}
+	for p, f := range t.failed {
+		if time.Since(f.until) > longestStorePause {
+			delete(t.failed, p)
+		}
+	}
+}
+
+// answered forgets a peer's failures, but not that it lied.
 func (t *storeTable) answered(p peer.ID) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	delete(t.failed, p)
+	if f := t.failed[p]; f != nil && !f.lied {
+		delete(t.failed, p)
+	}
+}
+
+// failures is how often a peer has failed in a row.
+func (t *storeTable) failures(p peer.ID) int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if f := t.failed[p]; f != nil {
+		return f.count
+	}
+	return 0
 }
 
 // rest is how long a peer is still left alone, and why.
@@ -105,13 +137,15 @@ func (n *Node) storePeers(s sharding.Shard) []peer.ID {
 	})
 }
 
-// readyStores are those of storePeers that may be asked now, in random order.
+// readyStores are those of storePeers that may be asked now, those first that
+// failed least lately, and otherwise in random order.
 func (n *Node) readyStores(s sharding.Shard) []peer.ID {
 	ready := slices.DeleteFunc(n.storePeers(s), func(p peer.ID) bool {
 		rest, _ := n.stores.rest(p)
 		return rest > 0
 	})
 	rand.Shuffle(len(ready), func(i, j int) { ready[i], ready[j] = ready[j], ready[i] })
+	slices.SortStableFunc(ready, func(a, b peer.ID) int { return n.stores.failures(a) - n.stores.failures(b) })
 	return ready
 }
 
@@ -149,24 +183,33 @@ func (w *storeWalk) next(ctx context.Context) ([]store.Entry, error) {
 		if err == nil {
 			w.node.stores.answered(p)
 			w.peer, w.fails, w.end = p, 0, !more
-			return w.accepted(page), nil
+			return w.accepted(page)
 		}
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
 		w.node.storeFailed(p, err)
 		last = err
-		if w.fails++; w.fails >= storeTries {
+		if w.fails++; w.fails >= max(storeTries, 2*len(w.node.storePeers(w.shard.shard))) {
 			return nil, &HistoryError{Shard: w.shard.shard, Peer: p, Err: err}
 		}
 	}
 }
 
-// lookup asks the peer that answered last for messages whose hashes it named.
+// lookup asks the peer that answered last for messages whose hashes it named. What
+// isn't genuine is left out.
 func (w *storeWalk) lookup(ctx context.Context, hashes []message.Hash) ([]store.Entry, error) {
-	entries, err := w.node.storeClient.Lookup(ctx, w.peer, hashes)
-	if err == nil && len(entries) == 0 {
-		err = errors.New("named messages that it doesn't have")
+	var entries []store.Entry
+	walk, err := w.node.storeClient.Walk(store.Query{
+		Shard: new(w.shard.shard), Hashes: hashes, Limit: store.MaxPageSize,
+	})
+	for more := err == nil; more && err == nil; {
+		var page []store.Entry
+		page, more, err = walk.Next(ctx, w.peer)
+		entries = append(entries, page...)
+	}
+	if err == nil && len(entries) == 0 && walk.Dropped() == 0 {
+		err = &store.AnswerError{Peer: w.peer, Err: errors.New("it named messages that it doesn't have")}
 	}
 	if err != nil {
 		if ctx.Err() == nil {
@@ -174,9 +217,7 @@ func (w *storeWalk) lookup(ctx context.Context, hashes []message.Hash) ([]store.
 		}
 		return nil, &HistoryError{Shard: w.shard.shard, Peer: w.peer, Err: err}
 	}
-	// Somebody may make a message of another shard that has the same hash.
-	entries = slices.DeleteFunc(entries, func(e store.Entry) bool { return e.Shard != w.shard.shard })
-	return w.accepted(entries), nil
+	return w.accepted(entries)
 }
 
 // storeFailed leaves a store peer alone for a while.
@@ -229,17 +270,32 @@ func (w *storeWalk) nobody(resting []peer.ID, last error) error {
 	return &HistoryError{Shard: w.shard.shard, Err: fmt.Errorf("%w: %s", last, strings.Join(why, "; "))}
 }
 
-// accepted drops what plugged-in validators don't accept.
-func (w *storeWalk) accepted(page []store.Entry) []store.Entry {
+// accepted drops what plugged-in validators don't accept. It fails when they can't
+// judge.
+func (w *storeWalk) accepted(page []store.Entry) ([]store.Entry, error) {
 	if len(w.shard.plugins) == 0 {
-		return page
+		return page, nil
 	}
-	return slices.DeleteFunc(page, func(e store.Entry) bool {
+	var out []store.Entry
+next:
+	for _, e := range page {
+		if e.Message == nil {
+			out = append(out, e)
+			continue
+		}
 		in := &message.Received{PubsubTopic: w.shard.topic, Message: e.Message, From: string(w.peer), At: w.node.cfg.now()}
-		return slices.ContainsFunc(w.shard.plugins, func(p *plugin) bool {
-			return p.validate(w.node.tasks.ctx, in) != message.Accept
-		})
-	})
+		for _, p := range w.shard.plugins {
+			v, err := p.judge(w.node.tasks.ctx, in)
+			if err != nil {
+				return nil, &HistoryError{Shard: w.shard.shard, Peer: w.peer, Err: err}
+			}
+			if v != message.Accept {
+				continue next
+			}
+		}
+		out = append(out, e)
+	}
+	return out, nil
 }
 
 // verifyHistory checks the signature of a message from a store.
