@@ -50,7 +50,7 @@ type ServerConfig struct {
 	// Queries is how many questions the archive is asked at once. 0:
 	// DefaultQueries.
 	Queries int
-	// Waiting is how many more may wait for their turn: for ten seconds, but only
+	// Waiting is how many more may wait for their turn: for eight seconds, but only
 	// for one while the archive answers nobody. 0: DefaultWaiting.
 	Waiting int
 	// QueryTimeout is how long the archive may take. A question that takes
@@ -78,14 +78,20 @@ const (
 	// waitLimit is how long a question waits for its turn while the archive
 	// hangs: those who ask are told so within this time.
 	waitLimit = time.Second
-	// queueLimit is how long it waits while the archive answers others.
-	queueLimit = 10 * time.Second
-	// serverTotal bounds an exchange: a page takes its time on a slow link.
+	// queueLimit is how long it waits while the archive answers others. With
+	// DefaultPatience and DefaultQueryTimeout it is less than the fifteen seconds
+	// for which our client waits for the first byte.
+	queueLimit = 8 * time.Second
+	// requestTime is for the request to come, of which clients make one write, and
+	// serverTotal for the exchange: a page takes its time on a slow link.
+	requestTime = 10 * time.Second
 	serverTotal = 30 * time.Second
 	// exchanges is how many run at once, those included whose answer is being
-	// sent, and perPeer how many with one peer.
+	// sent, and perPeer how many with one peer: go-waku's history asks three
+	// questions at once, js-waku one. Whoever asks half a question or doesn't read
+	// the answer holds his share, so that it takes many names to hold them all.
 	exchanges = 1024
-	perPeer   = 16
+	perPeer   = 4
 )
 
 // ServerStats counts what a server has done.
@@ -94,7 +100,8 @@ type ServerStats struct {
 	Success, BadResponse, BadRequest, TooManyRequests, Unavailable uint64
 	// Failed counts the exchanges that came to nothing: not read to their end,
 	// answer not sent, refused unread; and also those refused for their length or
-	// for want of memory, who got a BadRequest or Unavailable for an answer.
+	// for want of memory, who got a BadRequest or Unavailable for an answer, or
+	// none if they asked too often.
 	Failed uint64
 	// Entries and Bytes are what the answers held: entries and encoded answers.
 	Entries, Bytes uint64
@@ -129,6 +136,7 @@ func NewServer(h host.Host, source Source, cfg ServerConfig) *Server {
 		Service:     service,
 		MaxRequest:  maxRequest,
 		MaxResponse: maxRequest + cfg.PageBytes + message.LargeMaxSize + MaxPageSize*256,
+		Request:     requestTime,
 		Total:       serverTotal,
 		Concurrency: exchanges,
 		PerPeer:     perPeer,
@@ -273,11 +281,11 @@ func (s *Server) turn(ctx context.Context) error {
 			return context.Cause(ctx)
 		case <-timer.C:
 		}
-		quiet := time.Since(*s.alive.Load())
-		if quiet >= waitLimit || time.Since(began) >= queueLimit {
+		quiet, waited := time.Since(*s.alive.Load()), time.Since(began)
+		if quiet >= waitLimit || waited >= queueLimit {
 			return fmt.Errorf("%w: %d questions are running", ErrUnavailable, s.cfg.Queries)
 		}
-		timer.Reset(waitLimit - quiet)
+		timer.Reset(min(waitLimit-quiet, queueLimit-waited))
 	}
 }
 
@@ -291,8 +299,14 @@ func bare(entries []Entry) []Entry {
 }
 
 // refuse answers what handle doesn't get to see, or has answered at too great a
-// length for the memory there is.
-func (s *Server) refuse(b []byte, err error) []byte {
+// length for the memory there is. A request that handle hasn't seen hasn't been
+// paid for either; who can't at once is hung up on.
+func (s *Server) refuse(from peer.ID, b []byte, err error) []byte {
+	if b == nil {
+		if _, ok := s.budget.take(from, time.Now(), 0); !ok {
+			return nil
+		}
+	}
 	var tooLarge *wire.FrameTooLargeError
 	if errors.As(err, &tooLarge) {
 		return s.answer(notRead, StatusBadRequest,

@@ -78,6 +78,64 @@ func TestSilentAndSlowSenders(t *testing.T) {
 	})
 }
 
+// A request has less time than the exchange, also one that isn't wanted.
+func TestRequestTime(t *testing.T) {
+	for request, want := range map[time.Duration]time.Duration{
+		0: 10 * time.Second, 7 * time.Second: 7 * time.Second, time.Hour: 30 * time.Second,
+	} {
+		pair(t, func(t *testing.T, client, server host.Host) {
+			var f failures
+			cfg := limits
+			cfg.OnFailure = f.add
+			cfg.Request, cfg.Total = request, 30*time.Second
+			cfg.Refuse = func(peer.ID, []byte, error) []byte { return []byte("too long") }
+			s := reqresp.Serve(server, id, cfg, func(context.Context, peer.ID, []byte) ([]byte, error) {
+				time.Sleep(29 * time.Second)
+				return []byte("late"), nil
+			})
+			defer s.Close()
+			for _, length := range [][]byte{{100}, {0xff, 0x7f}} { // 16,383 are refused
+				start := time.Now()
+				st := open(t, client, server, 1)[0]
+				st.Write(length)
+				synctest.Wait()
+				time.Sleep(want - time.Millisecond)
+				st.Write([]byte{1})
+				synctest.Wait()
+				running := len(f.all())
+				time.Sleep(time.Millisecond)
+				require.Equal(t, &reqresp.TimeoutError{After: want}, f.last(t))
+				require.Len(t, f.all(), running+1)
+				require.Equal(t, want, time.Since(start))
+				st.Reset()
+			}
+			cfg.FirstByte = cfg.Total
+			b, err := reqresp.Do(t.Context(), client, server.ID(), id, cfg, []byte("x"))
+			require.NoError(t, err, "the handler has its time")
+			require.Equal(t, "late", string(b))
+		})
+	}
+}
+
+// What Refuse has no words for isn't read.
+func TestRefuseUnread(t *testing.T) {
+	pair(t, func(t *testing.T, client, server host.Host) {
+		var f failures
+		var from peer.ID
+		cfg := limits
+		cfg.OnFailure = f.add
+		cfg.Refuse = func(p peer.ID, _ []byte, _ error) []byte { from = p; return nil }
+		s := reqresp.Serve(server, id, cfg, reverse)
+		defer s.Close()
+		st := open(t, client, server, 1)[0]
+		st.Write([]byte{0xff, 0xff, 0x03})
+		require.True(t, ended(st))
+		var tooLarge *wire.FrameTooLargeError
+		require.ErrorAs(t, f.last(t), &tooLarge)
+		require.Equal(t, client.ID(), from)
+	})
+}
+
 // A peer who asks and doesn't read the answer is cut off in time as well.
 func TestAnswerNotRead(t *testing.T) {
 	pair(t, func(t *testing.T, attacker, server host.Host) {
@@ -268,7 +326,7 @@ func TestRefuse(t *testing.T) {
 		var f failures
 		cfg := limits
 		cfg.OnFailure = f.add
-		cfg.Refuse = func(request []byte, err error) []byte {
+		cfg.Refuse = func(_ peer.ID, request []byte, err error) []byte {
 			switch {
 			case string(request) == "panic":
 				panic("no words")

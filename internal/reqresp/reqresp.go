@@ -43,6 +43,10 @@ type Config struct {
 	// FirstByte is how long the other side may stay silent before its first
 	// byte. Zero: 5 s.
 	FirstByte time.Duration
+	// Request is how long a server reads a request, however slowly it comes, and
+	// waits for the end of one that Refuse answers. Zero: twice FirstByte. It is
+	// Total at most.
+	Request time.Duration
 	// Total is how long the whole exchange may take; on the client this
 	// includes opening the stream. Zero: 10 s.
 	Total time.Duration
@@ -62,14 +66,16 @@ type Config struct {
 	// long that it isn't worth waiting for its end (4 MiB); and when the resource
 	// manager has no room for the request, which is nil then, or for the handler's
 	// response (network.ErrResourceLimitExceeded). Nil, and a nil answer: the
-	// stream is reset. It must be quick and is answered with little. OnFailure is
-	// told of the error in any case.
-	Refuse func(request []byte, err error) []byte
+	// stream is reset, and of the request no more is read. It must be quick and is
+	// answered with little. OnFailure is told of the error in any case.
+	Refuse func(from peer.ID, request []byte, err error) []byte
 }
 
 func (c Config) withDefaults() Config {
 	setDefault(&c.FirstByte, 5*time.Second)
 	setDefault(&c.Total, 10*time.Second)
+	setDefault(&c.Request, 2*c.FirstByte)
+	c.Request = min(c.Request, c.Total)
 	setDefault(&c.Concurrency, 128)
 	setDefault(&c.PerPeer, 8)
 	return c

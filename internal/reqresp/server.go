@@ -7,6 +7,7 @@ import (
 	"net"
 	"runtime/debug"
 	"sync"
+	"time"
 
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
@@ -124,7 +125,9 @@ func (s *Server) exchange(stream network.Stream, from peer.ID) error {
 	defer cancel(nil)
 
 	w := start(ctx, cancel, stream, s.cfg.FirstByte)
-	err = s.answer(ctx, w, mem, from)
+	reading := time.AfterFunc(s.cfg.Request, func() { cancel(&TimeoutError{After: s.cfg.Request}) })
+	defer reading.Stop()
+	err = s.answer(ctx, w, reading, mem, from)
 	if r, ok := err.(refused); ok {
 		w.end(nil) // there was an answer, which a reset might overtake
 		return r.error
@@ -135,11 +138,13 @@ func (s *Server) exchange(stream network.Stream, from peer.ID) error {
 // refused is the error of an exchange that got its answer from Refuse.
 type refused struct{ error }
 
-func (s *Server) answer(ctx context.Context, w *watch, mem *account, from peer.ID) error {
+// answer answers the request, which is read while the timer is running.
+func (s *Server) answer(ctx context.Context, w *watch, reading *time.Timer, mem *account, from peer.ID) error {
 	request, err := mem.read(w, s.cfg.MaxRequest)
 	if err != nil {
-		return s.refuse(w, nil, mapError(err))
+		return s.refuse(w, from, nil, mapError(err))
 	}
+	reading.Stop()
 	response, err := s.call(ctx, from, request)
 	if err != nil {
 		return err
@@ -148,7 +153,7 @@ func (s *Server) answer(ctx context.Context, w *watch, mem *account, from peer.I
 		return ErrResponseTooLarge
 	}
 	if err := mem.reserve(len(response)); err != nil {
-		return s.refuse(w, request, err)
+		return s.refuse(w, from, request, err)
 	}
 	return wire.WriteFrame(w.s, response) // Close follows and ends our side
 }
@@ -158,7 +163,7 @@ const maxUnread = 4 << 20
 
 // refuse says why there is no answer, if there are words for it. A client may not
 // listen before it has sent all of its request, which is therefore waited for.
-func (s *Server) refuse(w *watch, request []byte, why error) error {
+func (s *Server) refuse(w *watch, from peer.ID, request []byte, why error) error {
 	var (
 		tooLarge *wire.FrameTooLargeError
 		unread   int64
@@ -173,7 +178,7 @@ func (s *Server) refuse(w *watch, request []byte, why error) error {
 	case request == nil:
 		unread = int64(s.cfg.MaxRequest)
 	}
-	answer := s.words(request, why)
+	answer := s.words(from, request, why)
 	if answer == nil || wire.WriteFrame(w.s, answer) != nil || w.s.CloseWrite() != nil {
 		return why
 	}
@@ -184,13 +189,13 @@ func (s *Server) refuse(w *watch, request []byte, why error) error {
 }
 
 // words contains panics of Refuse.
-func (s *Server) words(request []byte, why error) (answer []byte) {
+func (s *Server) words(from peer.ID, request []byte, why error) (answer []byte) {
 	defer func() {
 		if recover() != nil {
 			answer = nil
 		}
 	}()
-	return s.cfg.Refuse(request, why)
+	return s.cfg.Refuse(from, request, why)
 }
 
 // call contains the handler's panics: one bad request must not end the
