@@ -91,7 +91,7 @@ const (
 	// questions at once, js-waku one. Whoever asks half a question or doesn't read
 	// the answer holds his share, so that it takes many names to hold them all.
 	exchanges = 1024
-	perPeer   = 4
+	perPeer   = 8
 )
 
 // ServerStats counts what a server has done.

@@ -538,7 +538,7 @@ func TestHalfRequests(t *testing.T) {
 			}
 		}
 		synctest.Wait()
-		require.Equal(t, uint64(attackers*(each-4)), s.Stats().Failed)
+		require.Equal(t, uint64(attackers*(each-8)), s.Stats().Failed)
 		require.Len(t, collect(t, store.NewClient(honest, fast), server, store.Query{}), 10)
 		time.Sleep(10 * time.Second)
 		synctest.Wait()
