@@ -89,7 +89,7 @@ func TestUpkeep(t *testing.T) {
 	}, 20*time.Second, time.Millisecond)
 	require.Eventually(t, func() bool {
 		pages, err := sqlite.Pages(a)
-		return err == nil && pages < 150
+		return err == nil && pages < 200
 	}, 20*time.Second, time.Millisecond, "2,800 messages took more than 400")
 }
 

@@ -72,6 +72,9 @@ func (a *Archive) write() {
 // run does a job, along with those that wait already.
 func (a *Archive) run(first *job) {
 	for first != nil {
+		if db := a.current(); db != nil && db.ctx.Err() != nil {
+			a.replace(db) // before anything is entrusted to it
+		}
 		group, next := a.gather(first)
 		if first.solo != nil {
 			first.done <- a.alone(first)
