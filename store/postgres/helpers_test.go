@@ -69,3 +69,11 @@ func (a *archive) Close() error {
 func logger(t testing.TB) *slog.Logger {
 	return slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelInfo}))
 }
+
+// times is how often something is done: a quarter of n with -short.
+func times(n int) int {
+	if testing.Short() {
+		return (n + 3) / 4
+	}
+	return n
+}

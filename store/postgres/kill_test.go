@@ -89,7 +89,7 @@ func runChild(t *testing.T, url, spool string) (acked []message.Hash, opened tim
 
 // What a node acknowledged before it was killed is there when the next one has
 // started on its spool.
-func TestKill(t *testing.T) { kill(t, 5) }
+func TestKill(t *testing.T) { kill(t, times(5)) }
 
 func kill(t *testing.T, lives int) (slowest time.Duration) {
 	server := pgtest.Start(t, pgtest.Config{})

@@ -80,10 +80,10 @@ func TestNodesShareOneStream(t *testing.T) {
 }
 
 // The first of five to come makes the tables, the others wait for it.
-func TestFiveOpenedAtOnce(t *testing.T) { openedAtOnce(t, 5, 20) }
+func TestFiveOpenedAtOnce(t *testing.T) { openedAtOnce(t, 5, times(20)) }
 
-func openedAtOnce(t *testing.T, n, times int) {
-	for range times {
+func openedAtOnce(t *testing.T, n, rounds int) {
+	for range rounds {
 		t.Run("", func(t *testing.T) {
 			nodes := openNodes(t, pgtest.Shared(t).Database(t), n, postgres.Config{Policy: month})
 			list := entries(n, 100)
@@ -103,7 +103,7 @@ func openedAtOnce(t *testing.T, n, times int) {
 
 // Partitions of two seconds come and go under the hands of four nodes that write,
 // read and prune.
-func TestPartitionTurns(t *testing.T) { partitionTurns(t, 40) }
+func TestPartitionTurns(t *testing.T) { partitionTurns(t, times(40)) }
 
 func partitionTurns(t *testing.T, turns int) {
 	const width = 2 * time.Second
