@@ -26,6 +26,9 @@ func TestArchive(t *testing.T) {
 }
 
 func TestArchiveInDatabase(t *testing.T) {
+	if testing.Short() {
+		t.Skip("the round without -short runs it: with the race detector SQLite takes its time")
+	}
 	storetest.Run(t, func(t testing.TB) storetest.Place {
 		db := appDatabase(t)
 		return storetest.Place{Open: func(c storetest.Config) (store.Archive, error) {

@@ -83,6 +83,9 @@ func TestFullThenPruned(t *testing.T) {
 
 // TestFullDisk fills a small disk of its own, where the system lets it have one.
 func TestFullDisk(t *testing.T) {
+	if testing.Short() {
+		t.Skip("the round without -short runs it: with the race detector SQLite takes its time")
+	}
 	dir := smallDisk(t, 24<<20)
 	policy := store.Policy{Default: store.Retention{MaxAge: 30 * 24 * time.Hour}}
 	var clock atomic.Int64
