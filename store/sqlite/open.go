@@ -39,6 +39,7 @@ func Open(ctx context.Context, path string, cfg Config) (_ *Archive, err error) 
 		return nil, err
 	}
 	a := newArchive(cfg, path)
+	_, missing := os.Stat(path + lockPart)
 	a.lock = flock.New(path+lockPart, flock.SetFlag(os.O_CREATE|os.O_RDWR), flock.SetPermissions(0o600))
 	switch locked, err := a.lock.TryLock(); {
 	case err != nil:
@@ -47,8 +48,12 @@ func Open(ctx context.Context, path string, cfg Config) (_ *Archive, err error) 
 		return nil, fmt.Errorf("%w: %s", ErrLocked, path)
 	}
 	defer func() {
-		if err != nil {
-			err = errors.Join(err, a.lock.Close())
+		if err == nil {
+			return
+		}
+		err = errors.Join(err, a.lock.Close())
+		if missing != nil && !a.wasHere() { // what stands here is no archive, nor becomes one
+			err = errors.Join(err, os.Remove(path+lockPart))
 		}
 	}()
 	if err := a.first(ctx); err != nil {
@@ -127,6 +132,15 @@ func (a *Archive) opened(ctx context.Context) (_ *database, err error) {
 	fresh := size(a.path) == 0
 	if !fresh && size(a.path) < smallestFile { // which SQLite would take for an empty one
 		return nil, fmt.Errorf("%w: the file has %d bytes", errDamaged, size(a.path))
+	}
+	if fresh { // SQLite would let everybody read it
+		f, err := os.OpenFile(a.path, os.O_RDWR|os.O_CREATE, 0o600)
+		if err != nil {
+			return nil, err
+		}
+		if err := f.Close(); err != nil {
+			return nil, err
+		}
 	}
 	d, err := connect(a.path, a.cfg.Readers)
 	if err != nil {
