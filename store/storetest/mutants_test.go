@@ -445,6 +445,9 @@ func TestMutants(t *testing.T) {
 
 // TestRandomMutants: what is done at random finds what the other tests look for.
 func TestRandomMutants(t *testing.T) {
+	if testing.Short() {
+		t.Skip("the round without -short runs it: with it too little is done at random")
+	}
 	shrink := flag.Lookup("rapid.shrinktime").Value
 	before := shrink.String()
 	require.NoError(t, shrink.Set("0s"))
@@ -452,7 +455,10 @@ func TestRandomMutants(t *testing.T) {
 	c := checks[slices.IndexFunc(checks, func(c check) bool { return c.name == "Random" })]
 	for _, of := range []string{"Pages", "Retention", "SameTime", "Marks"} {
 		for name, fault := range mutants[of] {
-			t.Run(name, func(t *testing.T) { require.NotEmpty(t, attempt(t, c, fault)) })
+			t.Run(name, func(t *testing.T) {
+				noticed := func() bool { return len(attempt(t, c, fault)) > 0 }
+				require.True(t, noticed() || noticed() || noticed() || noticed(), "not in four rounds")
+			})
 		}
 	}
 }
