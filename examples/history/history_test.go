@@ -106,7 +106,6 @@ func TestLatecomer(t *testing.T) {
 		require.NotZero(t, d.Peers)
 		said = append(said, fmt.Sprintf("%s number %d", topic, i))
 	}
-	require.NoError(t, node.Close())
 
 	args := []string{"--connect", addr, "--shard", "16/128", "--public-key", public}
 	read := func(more ...string) []string {
@@ -121,8 +120,9 @@ func TestLatecomer(t *testing.T) {
 		}
 		return lines
 	}
-	// The node may still be writing what it heard last.
+	// What was sent last may still be on its way, so the author stays for it.
 	require.EventuallyWithT(t, func(c *assert.CollectT) { assert.Equal(c, said, read()) }, 30*time.Second, 10*time.Millisecond)
+	require.NoError(t, node.Close())
 	backward := slices.Clone(said)
 	slices.Reverse(backward)
 	assert.Equal(t, backward, read("--backward"))
