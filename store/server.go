@@ -179,12 +179,8 @@ func (s *Server) handle(ctx context.Context, from peer.ID, b []byte) ([]byte, er
 	case !ok:
 		return s.answer(r.id, StatusTooManyRequests, withRetryAfter("TOO_MANY_REQUESTS", wait), Page{}), nil
 	case wait > 0:
-		timer := time.NewTimer(wait)
-		defer timer.Stop()
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			return nil, context.Cause(ctx)
+		if err := sleep(ctx, wait); err != nil {
+			return nil, err
 		}
 	}
 	if err != nil {

@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/peer"
+
 	"github.com/status-im/shoal/message"
 	"github.com/status-im/shoal/relay"
 	"github.com/status-im/shoal/sharding"
@@ -39,7 +41,6 @@ type archiveConfig struct {
 	archive store.Archive
 	window  time.Duration
 	resume  time.Duration
-	server  store.ServerConfig
 }
 
 // ArchiveWindow is how far a live message's timestamp may be from the clock,
@@ -64,6 +65,8 @@ type archiver struct {
 	// that were dropped before the archive had taken them, unkept those that
 	// aren't for keeping.
 	resumed, lost, unkept atomic.Uint64
+	// running are the shards whose messages are still being brought in.
+	running sync.WaitGroup
 }
 
 // shardArchive is the archiver of one shard while it is joined.
@@ -76,7 +79,6 @@ type shardArchive struct {
 	// putting ends a while after ctx: what has arrived is still kept.
 	putting context.Context
 	giveUp  context.CancelFunc
-	done    chan struct{} // all that was queued is kept, or given up
 	wake    chan struct{} // there is a gap to fill
 	// behind is since when the oldest message waits that was taken from the
 	// queue, in Unix nanoseconds; 0: none.
@@ -95,7 +97,9 @@ func (n *Node) openArchive() {
 		return
 	}
 	cfg.archive = carefulArchive{cfg.archive}
-	n.storeServer = store.NewServer(n.host, cfg.archive, cfg.server)
+	n.storeServer = store.NewServer(n.host, cfg.archive, store.ServerConfig{OnFailure: func(from peer.ID, err error) {
+		n.cfg.logger.Debug("store: a question without an answer", "peer", from, "err", line(err))
+	}})
 	n.onClose(n.storeServer.Close)
 	n.archiver = &archiver{node: n, cfg: cfg}
 	n.tasks.start(n.archiver.watch)
@@ -139,18 +143,13 @@ func (s *shard) beginArchive() error {
 	}
 	k := &shardArchive{
 		archiver: s.node.archiver, shard: s, sub: sub,
-		done: make(chan struct{}), wake: make(chan struct{}, 1),
-		gap: "the node was away",
+		wake: make(chan struct{}, 1), gap: "the node was away",
 	}
 	k.ctx, k.stop = context.WithCancel(s.node.tasks.ctx)
 	k.putting, k.giveUp = context.WithCancel(context.Background())
-	started := s.node.tasks.start(func(context.Context) { k.run() }) &&
-		s.node.tasks.start(func(context.Context) { k.keepComplete() })
-	if !started {
-		k.stop()
-		return errors.Join(errNodeClosed, sub.Close())
-	}
 	s.archive.Store(k)
+	k.running.Go(k.run)
+	s.node.tasks.start(func(context.Context) { k.keepComplete() })
 	return nil
 }
 
@@ -163,7 +162,6 @@ func (s *shard) endArchive() {
 
 // run brings the shard's messages to the archive.
 func (k *shardArchive) run() {
-	defer close(k.done)
 	defer k.giveUp()
 	defer k.sub.Close()
 	defer context.AfterFunc(k.ctx, func() {
@@ -187,9 +185,8 @@ func (k *shardArchive) run() {
 
 // keep puts live messages.
 func (k *shardArchive) keep(batch []*relay.Envelope) {
-	arrived := func(env *relay.Envelope) time.Time {
-		return k.node.cfg.now().Add(-time.Since(env.ReceivedAt)) // by the node's clock
-	}
+	now := k.node.cfg.now()
+	arrived := func(env *relay.Envelope) time.Time { return now.Add(-time.Since(env.ReceivedAt)) } // by the node's clock
 	k.behind.Store(arrived(batch[0]).UnixNano())
 	defer k.behind.Store(0)
 	entries := make([]store.Entry, 0, len(batch))

@@ -91,8 +91,8 @@ func (r *historyReader) liveFor(ctx context.Context, live *Reader, d time.Durati
 	}
 }
 
-// makeUp looks for messages that came to the store and not here.
-// It asks for hashes first: most of them are known.
+// makeUp looks for messages that came to the store and not here. It asks for hashes
+// first: most of them are known.
 func (r *historyReader) makeUp(ctx context.Context) error {
 	since := r.again()
 	walks, err := r.walks(since, time.Time{}, true)

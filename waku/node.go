@@ -250,6 +250,9 @@ func (n *Node) closeShards() error {
 		errs = append(errs, s.close())
 		plugins = append(plugins, s.plugins...)
 	}
+	if n.archiver != nil {
+		n.archiver.running.Wait() // what has arrived is being kept
+	}
 	return errors.Join(append(errs, closePlugins(plugins))...)
 }
 

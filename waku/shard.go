@@ -427,14 +427,9 @@ func (s *shard) close() error {
 		s.alarm.Stop()
 	}
 	s.mu.Unlock()
-	archive := s.archive.Load()
 	var errs []error
 	for _, m := range members {
 		errs = append(errs, m.leave())
-	}
-	if archive != nil {
-		archive.stop()
-		<-archive.done
 	}
 	return errors.Join(errs...)
 }

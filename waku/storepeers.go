@@ -49,7 +49,7 @@ type storeFailure struct {
 	until  time.Time // monotonic
 }
 
-// fail notes a failure and returns how long the peer is left alone.
+// fail notes a failure: the peer is left alone for a while.
 func (t *storeTable) fail(p peer.ID, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -127,13 +127,14 @@ func (t *storeTable) rest(p peer.ID) (time.Duration, string) {
 // storePeers are the connected peers that answer questions about a shard, as far
 // as they say what they carry.
 func (n *Node) storePeers(s sharding.Shard) []peer.ID {
+	relaying := n.relay.Peers(s)
 	return slices.DeleteFunc(n.peers.proven(), func(p peer.ID) bool {
 		r := n.peers.get(p)
 		if r == nil || !n.speaks(p, store.ID) {
 			return true
 		}
 		shards := n.peers.carries(r, nil)
-		return len(shards) > 0 && !slices.Contains(shards, s) && !slices.Contains(n.relay.Peers(s), p)
+		return len(shards) > 0 && !slices.Contains(shards, s) && !slices.Contains(relaying, p)
 	})
 }
 
@@ -235,23 +236,24 @@ func (n *Node) storeFailed(p peer.ID, err error) {
 func (w *storeWalk) choose(ctx context.Context, last error) (peer.ID, error) {
 	deadline := time.Now().Add(storeWait)
 	for {
-		peers, ready := w.node.storePeers(w.shard.shard), w.node.readyStores(w.shard.shard)
-		if w.only != "" {
-			other := func(p peer.ID) bool { return p != w.only }
-			peers, ready = slices.DeleteFunc(peers, other), slices.DeleteFunc(ready, other)
-		}
+		ready := w.mine(w.node.readyStores(w.shard.shard))
 		switch {
 		case slices.Contains(ready, w.peer):
 			return w.peer, nil
 		case len(ready) > 0:
 			return ready[0], nil
 		case time.Now().After(deadline):
-			return "", w.nobody(peers, last)
+			return "", w.nobody(w.mine(w.node.storePeers(w.shard.shard)), last)
 		}
 		if !pause(ctx, storePoll, nil) {
 			return "", context.Cause(ctx)
 		}
 	}
+}
+
+// mine are those that the walk may ask.
+func (w *storeWalk) mine(peers []peer.ID) []peer.ID {
+	return slices.DeleteFunc(peers, func(p peer.ID) bool { return w.only != "" && p != w.only })
 }
 
 // nobody says why there is no store peer to ask.

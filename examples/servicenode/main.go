@@ -73,27 +73,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	} else {
 		gologshim.SetDefaultHandler(slog.DiscardHandler)
 	}
-	key, err := nodeKey(s.nodeKeyFile)
+	options, err := s.options(log)
 	if err != nil {
 		return err
-	}
-
-	options := []waku.Option{
-		waku.WithNetwork(s.network()),
-		waku.WithListenAddrs(s.listenAddrs()...),
-		waku.WithStaticPeers(s.connect...),
-		waku.WithMaxConnsPerIP(s.maxConnsPerIP),
-		waku.WithUserAgent("shoal-servicenode"),
-		waku.WithLogger(log),
-	}
-	if key != nil {
-		options = append(options, waku.WithNodeKey(key))
-	}
-	if s.meshDegree != 0 {
-		options = append(options, waku.WithRelayProfile(relay.Fleet(s.meshDegree)))
-	}
-	for index, keys := range s.protected {
-		options = append(options, waku.WithProtectedShard(sharding.Shard{Cluster: s.cluster, Index: index}, keys...))
 	}
 	var scrape *metricsServer
 	if s.metrics != "" {
@@ -149,4 +131,30 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	}
 	log.Info("ending")
 	return nil
+}
+
+// options are what the settings ask of the node itself.
+func (s *settings) options(log *slog.Logger) ([]waku.Option, error) {
+	key, err := nodeKey(s.nodeKeyFile)
+	if err != nil {
+		return nil, err
+	}
+	options := []waku.Option{
+		waku.WithNetwork(s.network()),
+		waku.WithListenAddrs(s.listenAddrs()...),
+		waku.WithStaticPeers(s.connect...),
+		waku.WithMaxConnsPerIP(s.maxConnsPerIP),
+		waku.WithUserAgent("shoal-servicenode"),
+		waku.WithLogger(log),
+	}
+	if key != nil {
+		options = append(options, waku.WithNodeKey(key))
+	}
+	if s.meshDegree != 0 {
+		options = append(options, waku.WithRelayProfile(relay.Fleet(s.meshDegree)))
+	}
+	for index, keys := range s.protected {
+		options = append(options, waku.WithProtectedShard(sharding.Shard{Cluster: s.cluster, Index: index}, keys...))
+	}
+	return options, nil
 }

@@ -52,7 +52,7 @@ func newStoreTown(t *testing.T) *storeTown {
 		require.NoError(t, err)
 	}
 	for _, n := range []*waku.Node{w.node, author, reader} {
-		require.Eventually(t, func() bool { return n.Health().Shards[0].Mesh > 0 }, 20*time.Second, 20*time.Millisecond)
+		p2ptest.Eventually(t, func() bool { return n.Health().Shards[0].Mesh > 0 }, "no mesh")
 	}
 	return w
 }
@@ -116,7 +116,7 @@ func TestStoreNodeOutlivesItsDatabase(t *testing.T) {
 			defer cancel()
 			done := make(chan error, 1)
 			go w.talk(ctx, done)
-			require.Eventually(t, func() bool { return ask() == nil }, 20*time.Second, 50*time.Millisecond)
+			p2ptest.Eventually(t, func() bool { return ask() == nil }, "no answer")
 
 			require.NoError(t, outage.begin())
 			began := time.Now()
@@ -132,16 +132,15 @@ func TestStoreNodeOutlivesItsDatabase(t *testing.T) {
 				require.Less(t, time.Since(began), 10*time.Second)
 			}
 			t.Logf("told after %v: %v", time.Since(began), status)
-			require.Eventually(t, func() bool { return w.node.Health().Archive.State == store.Spooling }, 5*time.Second, 20*time.Millisecond)
+			p2ptest.Eventually(t, func() bool { return w.node.Health().Archive.State == store.Spooling }, "the archive is as it was")
 			require.Contains(t, w.node.Health().Summary, "the archive is spooling")
-			require.Eventually(t, func() bool { return w.node.Health().Archive.Pending > 20 }, 10*time.Second, 20*time.Millisecond,
-				"messages go on meanwhile")
+			p2ptest.Eventually(t, func() bool { return w.node.Health().Archive.Pending > 20 }, "messages go on meanwhile")
 
 			require.NoError(t, outage.end())
-			require.Eventually(t, func() bool {
+			p2ptest.Eventually(t, func() bool {
 				h := w.node.Health().Archive
 				return h.State == store.Ready && ask() == nil
-			}, 30*time.Second, 50*time.Millisecond)
+			}, "not all is kept")
 			cancel()
 			require.NoError(t, <-done)
 			require.Zero(t, w.node.Health().Archive.Lost)
@@ -153,10 +152,10 @@ func TestStoreNodeOutlivesItsDatabase(t *testing.T) {
 
 // everything reads back what was sent: all of it, in order, once.
 func (w *storeTown) everything(t *testing.T) {
-	require.Eventually(t, func() bool {
+	p2ptest.Eventually(t, func() bool {
 		h := w.node.Health().Archive
 		return h.Pending == 0 && h.Kept >= uint64(len(w.sent))
-	}, 20*time.Second, 20*time.Millisecond)
+	}, "not all is kept")
 	var got []message.Hash
 	for env, err := range w.reader.History(t.Context(), waku.HistoryQuery{}) {
 		require.NoError(t, err)
