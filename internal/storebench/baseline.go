@@ -65,6 +65,9 @@ func (b *bench) baseline(ctx context.Context) (err error) {
 
 // fleetInserts measures one node, and then four that get the same messages.
 func (b *bench) fleetInserts(ctx context.Context, url string) error {
+	if !b.wants(inserting) {
+		return nil
+	}
 	b.loadAverage("inserts")
 	const slower = 3 // about: as long as ours takes
 	n := b.inserts / slower

@@ -25,6 +25,9 @@ import (
 // a process of their own, while messages come in: 500 a second, and then as many
 // as there is room for.
 func (b *bench) underFire(ctx context.Context, a store.Archive) error {
+	if !b.wants(storming) {
+		return nil
+	}
 	for i, rate := range []int{500, 0} {
 		name := fmt.Sprintf("%d clients, %d/s inserted", b.clients, rate)
 		if rate == 0 {
@@ -50,8 +53,8 @@ func (b *bench) storm(ctx context.Context, a store.Archive, name string, rate, n
 	inner, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var put, peak atomic.Int64
-	inserting := make(chan error, 1)
-	go func() { inserting <- b.pour(inner, a, rate, number, &put) }()
+	pouring := make(chan error, 1)
+	go func() { pouring <- b.pour(inner, a, rate, number, &put) }()
 	watching := make(chan struct{})
 	go func() {
 		defer close(watching)
@@ -67,7 +70,7 @@ func (b *bench) storm(ctx context.Context, a store.Archive, name string, rate, n
 	took := time.Since(start).Seconds()
 	cancel()
 	<-watching
-	if e := <-inserting; e != nil && !errors.Is(e, context.Canceled) {
+	if e := <-pouring; e != nil && !errors.Is(e, context.Canceled) {
 		err = errors.Join(err, e)
 	}
 	if err != nil {

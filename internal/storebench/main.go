@@ -10,6 +10,7 @@
 //
 //	make bench-store                              # a million messages, about an hour
 //	make bench-store ARGS=-quick                  # 50,000, two minutes: a smoke test
+//	make bench-store ARGS="-rows 50000 -backends postgres -only clients"
 //	make bench-store ARGS="-rows 10000000 -backends postgres -against 1m.json"
 //
 // Everything runs on the same cores: the server, the archives in this process,
@@ -39,6 +40,18 @@ const (
 	sqlite   = "sqlite"
 )
 
+// The phases of a system.
+const (
+	asking    = "questions"
+	inserting = "inserts"
+	storming  = "clients"
+)
+
+var phases = []string{asking, inserting, storming}
+
+// wants tells whether a phase is to be measured.
+func (o options) wants(phase string) bool { return slices.Contains(o.only, phase) }
+
 // maxBaseline is the largest data set that the baseline is filled with: it takes
 // twice the room.
 const maxBaseline = 2_000_000
@@ -48,6 +61,7 @@ type options struct {
 	rows, days int
 	seed       uint64
 	backends   []string
+	only       []string
 	quick      bool
 	keep       string
 	json       bool
@@ -67,6 +81,7 @@ func parse(args []string) (options, error) {
 	f.IntVar(&o.days, "days", 30, "`days` over which they are spread")
 	f.Uint64Var(&o.seed, "seed", 1, "of the messages and questions")
 	backends := f.String("backends", strings.Join([]string{today, postgres, sqlite}, ","), "what to measure, by `names`")
+	only := f.String("only", strings.Join(phases, ","), "what to measure of each, by `names`; what is kept is always loaded first")
 	f.BoolVar(&o.quick, "quick", false, "50,000 messages and few questions")
 	f.StringVar(&o.keep, "keep", "", "make the archives below `directory` and leave them there")
 	f.BoolVar(&o.json, "json", false, "write JSON to the standard output, and the tables to standard error")
@@ -87,6 +102,12 @@ func parse(args []string) (options, error) {
 	for _, name := range o.backends {
 		if !slices.Contains([]string{today, postgres, sqlite}, name) {
 			return o, fmt.Errorf("no such backend: %s", name)
+		}
+	}
+	o.only = strings.Split(*only, ",")
+	for _, name := range o.only {
+		if !slices.Contains(phases, name) {
+			return o, fmt.Errorf("no such phase: %s", name)
 		}
 	}
 	switch {

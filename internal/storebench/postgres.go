@@ -92,6 +92,9 @@ func (b *bench) postgres(ctx context.Context) (err error) {
 
 // nodes measures inserts: one node, and four that get the same messages.
 func (b *bench) nodes(ctx context.Context, url string, a store.Archive) (err error) {
+	if !b.wants(inserting) {
+		return nil
+	}
 	b.loadAverage("inserts")
 	if err := b.steady(ctx, a, 0, 500); err != nil {
 		return err

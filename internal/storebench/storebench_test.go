@@ -29,7 +29,10 @@ func TestFlags(t *testing.T) {
 	require.Equal(t, 50_000, o.rows)
 	require.Equal(t, 5000, small(t, "-quick").rows, "what is given counts")
 	require.Equal(t, []string{sqlite, today}, small(t, "-backends", "sqlite,baseline").backends)
-	for _, bad := range [][]string{{"-backends", "oracle"}, {"-rows", "3"}, {"-days", "0"}, {"-seed", "x"}, {"more"}} {
+	require.True(t, small(t).wants(asking))
+	o = small(t, "-only", "clients")
+	require.True(t, o.wants(storming) && !o.wants(asking) && !o.wants(inserting))
+	for _, bad := range [][]string{{"-backends", "oracle"}, {"-only", "fun"}, {"-rows", "3"}, {"-days", "0"}, {"-seed", "x"}, {"more"}} {
 		_, err := parse(bad)
 		require.Error(t, err, "%v", bad)
 	}
