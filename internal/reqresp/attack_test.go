@@ -3,7 +3,9 @@ package reqresp_test
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -153,6 +155,91 @@ func TestAnswerNotRead(t *testing.T) {
 		time.Sleep(10*time.Second + time.Millisecond)
 		var e *reqresp.TimeoutError
 		require.ErrorAs(t, f.last(t), &e)
+	})
+}
+
+// Whoever takes nothing of an answer is cut off, long before whoever takes little;
+// and nobody else waits for either.
+func TestStall(t *testing.T) {
+	p2ptest.Bubble(t, func(t *testing.T) {
+		hosts := p2ptest.Hosts(t, 4)
+		p2ptest.Star(t, hosts)
+		var f failures
+		var sent atomic.Int64
+		cfg := limits
+		cfg.OnFailure = f.add
+		cfg.MaxResponse, cfg.Total, cfg.Stall = 2<<20, time.Minute, 3*time.Second
+		cfg.Sent = func(_ peer.ID, n int) { sent.Add(int64(n)) }
+		s := reqresp.Serve(hosts[0], id, cfg, func(context.Context, peer.ID, []byte) ([]byte, error) {
+			return make([]byte, cfg.MaxResponse), nil
+		})
+		defer s.Close()
+		start := time.Now()
+		stalled, slow := open(t, hosts[1], hosts[0], 1)[0], open(t, hosts[2], hosts[0], 1)[0]
+		for _, st := range []network.Stream{stalled, slow} {
+			defer st.Reset()
+			require.NoError(t, wire.WriteFrame(st, nil))
+		}
+		got, err := reqresp.Do(t.Context(), hosts[3], hosts[0].ID(), id, cfg, nil)
+		require.NoError(t, err)
+		require.Len(t, got, cfg.MaxResponse)
+		require.Zero(t, time.Since(start))
+
+		read := 0
+		for err == nil {
+			time.Sleep(time.Second)
+			var n int64
+			n, err = io.CopyN(io.Discard, slow, 128<<10)
+			read += int(n)
+			if time.Since(start) == 4*time.Second {
+				require.Equal(t, &reqresp.TimeoutError{Stall: true, After: cfg.Stall}, f.last(t))
+			}
+		}
+		require.Equal(t, io.EOF, err)
+		require.Equal(t, cfg.MaxResponse+4, read)
+		require.Greater(t, time.Since(start), 5*cfg.Stall)
+		synctest.Wait()
+		require.Len(t, f.all(), 1)
+		require.Equal(t, int64(3*cfg.MaxResponse), sent.Load())
+	})
+}
+
+// A response is held until it is written, or until it is sure that it won't be.
+func TestSent(t *testing.T) {
+	p2ptest.Bubble(t, func(t *testing.T) {
+		n := p2ptest.New(t, p2ptest.Config{})
+		client, server := n.Host(p2ptest.HostConfig{}), n.Host(p2ptest.HostConfig{Resources: manager(t, rcmgr.ResourceLimits{Memory: 2000})})
+		var sent []int
+		cfg := limits
+		cfg.MaxResponse = 3000
+		cfg.Sent = func(p peer.ID, n int) {
+			require.Equal(t, client.ID(), p)
+			sent = append(sent, n)
+		}
+		s := reqresp.Serve(server, id, cfg, func(_ context.Context, _ peer.ID, b []byte) ([]byte, error) {
+			switch string(b) {
+			case "fails":
+				return make([]byte, 1), errors.New("no")
+			case "panics":
+				panic("no")
+			case "too large":
+				return make([]byte, 3001), nil
+			case "no memory":
+				return make([]byte, 2500), nil
+			}
+			return make([]byte, 1000), nil
+		})
+		defer s.Close()
+		p2ptest.Connect(t, client, server)
+		for request, want := range map[string][]int{
+			"good": {1000}, "fails": nil, "panics": nil, "too large": {3001}, "no memory": {2500},
+		} {
+			sent = nil
+			_, err := reqresp.Do(t.Context(), client, server.ID(), id, limits, []byte(request))
+			require.Equal(t, request == "good", err == nil)
+			synctest.Wait()
+			require.Equal(t, want, sent, request)
+		}
 	})
 }
 

@@ -50,6 +50,9 @@ type Config struct {
 	// Total is how long the whole exchange may take; on the client this
 	// includes opening the stream. Zero: 10 s.
 	Total time.Duration
+	// Stall is how long a server waits until the other side has taken another
+	// piece of the response, which is 60 KiB. Zero: Total.
+	Stall time.Duration
 
 	// Concurrency is how many exchanges a server runs at once; streams beyond
 	// are reset unread. Zero: 128.
@@ -61,6 +64,10 @@ type Config struct {
 	// resource manager, of the handler, or a *PanicError. It runs on the
 	// exchange's goroutine.
 	OnFailure func(from peer.ID, err error)
+	// Sent, if set, is told when a server holds a response of the handler's no
+	// longer, however the exchange ended. Every response that the handler returned
+	// without an error is told of once, by its length. It must be quick.
+	Sent func(from peer.ID, size int)
 	// Refuse, if set, words a server's answer where the handler has no say: to a
 	// request longer than MaxRequest (*wire.FrameTooLargeError), unless it is so
 	// long that it isn't worth waiting for its end (4 MiB); and when the resource
@@ -76,6 +83,7 @@ func (c Config) withDefaults() Config {
 	setDefault(&c.Total, 10*time.Second)
 	setDefault(&c.Request, 2*c.FirstByte)
 	c.Request = min(c.Request, c.Total)
+	setDefault(&c.Stall, c.Total)
 	setDefault(&c.Concurrency, 128)
 	setDefault(&c.PerPeer, 8)
 	return c
@@ -102,12 +110,16 @@ var ErrResponseTooLarge = errors.New("reqresp: response exceeds the protocol's l
 // TimeoutError says that the other side took too long.
 type TimeoutError struct {
 	Silent bool          // not one byte came
+	Stall  bool          // the response wasn't taken
 	After  time.Duration // the limit that was hit
 }
 
 func (e *TimeoutError) Error() string {
 	if e.Silent {
 		return fmt.Sprintf("reqresp: peer silent for %v", e.After)
+	}
+	if e.Stall {
+		return fmt.Sprintf("reqresp: peer took nothing of the response for %v", e.After)
 	}
 	return fmt.Sprintf("reqresp: exchange not done after %v", e.After)
 }

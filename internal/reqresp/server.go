@@ -149,14 +149,40 @@ func (s *Server) answer(ctx context.Context, w *watch, reading *time.Timer, mem 
 	if err != nil {
 		return err
 	}
+	if s.cfg.Sent != nil {
+		defer s.cfg.Sent(from, len(response))
+	}
 	if len(response) > s.cfg.MaxResponse {
 		return ErrResponseTooLarge
 	}
 	if err := mem.reserve(len(response)); err != nil {
 		return s.refuse(w, from, request, err)
 	}
-	return wire.WriteFrame(w.s, response) // Close follows and ends our side
+	return s.send(w, response) // Close follows and ends our side
 }
+
+// piece is how much of a response is written at once: with what yamux and noise
+// put around it, it fits their buffers of 64 KiB.
+const piece = 60 << 10
+
+// send writes a response as fast as it is taken.
+func (s *Server) send(w *watch, response []byte) error {
+	stalled := time.AfterFunc(s.cfg.Stall, func() { w.cancel(&TimeoutError{Stall: true, After: s.cfg.Stall}) })
+	defer stalled.Stop()
+	return wire.WriteFrame(writerFunc(func(b []byte) (n int, err error) {
+		for len(b) > n && err == nil {
+			var m int
+			m, err = w.s.Write(b[n:min(len(b), n+piece)])
+			n += m
+			stalled.Reset(s.cfg.Stall)
+		}
+		return n, err
+	}), response)
+}
+
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(b []byte) (int, error) { return f(b) }
 
 // maxUnread is how much of a request nobody wants is waited for.
 const maxUnread = 4 << 20
