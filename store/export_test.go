@@ -65,3 +65,10 @@ func PageOf(b []byte, q Query) (Page, error) {
 func AppendResponse(id string, code StatusCode, desc string, p Page) []byte {
 	return appendResponse(nil, id, code, desc, p)
 }
+
+// Held is how many bytes of answers are being sent.
+func (s *Server) Held() int {
+	s.queue.mu.Lock()
+	defer s.queue.mu.Unlock()
+	return s.queue.held + len(s.queue.holds) + s.queue.running + len(s.queue.list)
+}

@@ -30,6 +30,7 @@ const (
 	DefaultPatience     = 500 * time.Millisecond
 	DefaultQueries      = 16  // at once
 	DefaultWaiting      = 512 // questions
+	DefaultAnswerBytes  = 32 << 20
 	DefaultQueryTimeout = 5 * time.Second
 )
 
@@ -50,9 +51,16 @@ type ServerConfig struct {
 	// Queries is how many questions the archive is asked at once. 0:
 	// DefaultQueries.
 	Queries int
-	// Waiting is how many more may wait for their turn: for eight seconds, but only
-	// for one while the archive answers nobody. 0: DefaultWaiting.
+	// Waiting is how many more may wait for their turn: for eight seconds. While
+	// the archive answers nobody it is one second, or QueryTimeout if the source
+	// has the method Condition of [Archive] and says that it is ready: then the
+	// machine is busy. 0: DefaultWaiting.
 	Waiting int
+	// AnswerBytes bounds the memory for answers that are being sent, in bytes: no
+	// question is put to the archive while they have so many, or while those to
+	// the same peer have an eighth. One that was put and isn't answered yet counts
+	// for PageBytes. 0: DefaultAnswerBytes.
+	AnswerBytes int
 	// QueryTimeout is how long the archive may take. A question that takes
 	// longer, or for which there is no room, is answered with
 	// StatusServiceUnavailable. 0: DefaultQueryTimeout.
@@ -70,28 +78,34 @@ func (c ServerConfig) withDefaults() ServerConfig {
 	c.Patience = max(cmp.Or(c.Patience, DefaultPatience), 0)
 	c.Queries = cmp.Or(max(c.Queries, 0), DefaultQueries)
 	c.Waiting = cmp.Or(max(c.Waiting, 0), DefaultWaiting)
+	c.AnswerBytes = cmp.Or(max(c.AnswerBytes, 0), DefaultAnswerBytes)
 	c.QueryTimeout = cmp.Or(max(c.QueryTimeout, 0), DefaultQueryTimeout)
 	return c
 }
 
 const (
 	// waitLimit is how long a question waits for its turn while the archive
-	// hangs: those who ask are told so within this time.
+	// hangs: those who ask are told so within this time. An archive that knows when
+	// its database is away is trusted for QueryTimeout when it says that it isn't.
 	waitLimit = time.Second
 	// queueLimit is how long it waits while the archive answers others. With
 	// DefaultPatience and DefaultQueryTimeout it is less than the fifteen seconds
 	// for which our client waits for the first byte.
 	queueLimit = 8 * time.Second
 	// requestTime is for the request to come, of which clients make one write, and
-	// serverTotal for the exchange: a page takes its time on a slow link.
+	// serverTotal for the exchange: a page takes its time on a slow link. Whoever
+	// takes nothing of his answer for stallLimit is hung up on before.
 	requestTime = 10 * time.Second
 	serverTotal = 30 * time.Second
+	stallLimit  = 5 * time.Second
 	// exchanges is how many run at once, those included whose answer is being
 	// sent, and perPeer how many with one peer: go-waku's history asks three
 	// questions at once, js-waku one. Whoever asks half a question or doesn't read
 	// the answer holds his share, so that it takes many names to hold them all.
 	exchanges = 1024
 	perPeer   = 8
+	// shares is how many peers' answers fill the memory for answers.
+	shares = 8
 )
 
 // ServerStats counts what a server has done.
@@ -109,12 +123,10 @@ type ServerStats struct {
 
 // Server answers questions of other peers until it is closed.
 type Server struct {
-	source  Source
-	cfg     ServerConfig
-	budget  *budget
-	turns   chan struct{} // one for each running query
-	waiting atomic.Int64
-	alive   atomic.Pointer[time.Time] // when the archive answered last
+	source Source
+	cfg    ServerConfig
+	budget *budget
+	queue  *queue
 
 	exchanges *reqresp.Server
 	stats     struct {
@@ -129,19 +141,20 @@ func NewServer(h host.Host, source Source, cfg ServerConfig) *Server {
 		source: source,
 		cfg:    cfg,
 		budget: newBudget(cfg.Rate, cfg.Burst),
-		turns:  make(chan struct{}, cfg.Queries),
+		queue:  newQueue(cfg),
 	}
-	s.alive.Store(new(time.Now()))
 	s.exchanges = reqresp.Serve(h, ID, reqresp.Config{
 		Service:     service,
 		MaxRequest:  maxRequest,
 		MaxResponse: maxRequest + cfg.PageBytes + message.LargeMaxSize + MaxPageSize*256,
 		Request:     requestTime,
 		Total:       serverTotal,
+		Stall:       stallLimit,
 		Concurrency: exchanges,
 		PerPeer:     perPeer,
 		OnFailure:   s.failed,
 		Refuse:      s.refuse,
+		Sent:        s.queue.drop,
 	}, s.handle)
 	return s
 }
@@ -177,7 +190,7 @@ func (s *Server) handle(ctx context.Context, from peer.ID, b []byte) ([]byte, er
 	}
 	switch wait, ok := s.budget.take(from, time.Now(), s.cfg.Patience); {
 	case !ok:
-		return s.answer(r.id, StatusTooManyRequests, withRetryAfter("TOO_MANY_REQUESTS", wait), Page{}), nil
+		return s.reply(from, r.id, StatusTooManyRequests, withRetryAfter("TOO_MANY_REQUESTS", wait), Page{}), nil
 	case wait > 0:
 		if err := sleep(ctx, wait); err != nil {
 			return nil, err
@@ -190,14 +203,14 @@ func (s *Server) handle(ctx context.Context, from peer.ID, b []byte) ([]byte, er
 	if err != nil {
 		return s.apologise(from, r.id, err), nil
 	}
-	page, err := s.query(ctx, q)
+	b, err = s.query(ctx, from, r.id, q)
+	if err == nil {
+		return b, nil
+	}
 	if cause := context.Cause(ctx); cause != nil {
 		return nil, cause // nobody waits for the answer
 	}
-	if err != nil {
-		return s.apologise(from, r.id, err), nil
-	}
-	return s.answer(r.id, StatusSuccess, "OK", page), nil
+	return s.apologise(from, r.id, err), nil
 }
 
 // apologise answers a question that has no answer.
@@ -209,7 +222,15 @@ func (s *Server) apologise(from peer.ID, id string, err error) []byte {
 			s.cfg.OnFailure(from, err)
 		}
 	}
-	return s.answer(id, code, desc, Page{})
+	return s.reply(from, id, code, desc, Page{})
+}
+
+// reply is answer for what is sent in an exchange of the handler's, which keeps
+// account of it.
+func (s *Server) reply(from peer.ID, id string, code StatusCode, desc string, page Page) []byte {
+	b := s.answer(id, code, desc, page)
+	s.queue.hold(from, len(b))
+	return b
 }
 
 func (s *Server) answer(id string, code StatusCode, desc string, page Page) []byte {
@@ -232,19 +253,32 @@ func (s *Server) answer(id string, code StatusCode, desc string, page Page) []by
 	return b
 }
 
-// query asks the archive when it is this question's turn.
-func (s *Server) query(ctx context.Context, q Query) (Page, error) {
-	if err := s.turn(ctx); err != nil {
-		return Page{}, err
+// query answers from the archive when it is this question's turn, which ends
+// when the answer is accounted for.
+func (s *Server) query(ctx context.Context, from peer.ID, id string, q Query) ([]byte, error) {
+	if err := s.turn(ctx, from); err != nil {
+		return nil, err
 	}
-	defer func() { <-s.turns }()
+	defer s.queue.leave(from)
+	page, err := s.page(ctx, q)
+	if err == nil {
+		err = context.Cause(ctx)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return s.reply(from, id, StatusSuccess, "OK", page), nil
+}
+
+// page asks the archive.
+func (s *Server) page(ctx context.Context, q Query) (Page, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, s.cfg.QueryTimeout,
 		fmt.Errorf("%w: no answer within %v", ErrUnavailable, s.cfg.QueryTimeout))
 	defer cancel()
 	q.MaxBytes = s.cfg.PageBytes
 	page, err := s.source.Query(ctx, q)
-	if err == nil {
-		s.alive.Store(new(time.Now()))
+	if err == nil || errors.Is(err, ErrUnknownCursor) {
+		s.queue.answered()
 	}
 	if err != nil && ctx.Err() != nil {
 		err = context.Cause(ctx)
@@ -256,33 +290,48 @@ func (s *Server) query(ctx context.Context, q Query) (Page, error) {
 }
 
 // turn waits until the archive may be asked one more question.
-func (s *Server) turn(ctx context.Context) error {
+func (s *Server) turn(ctx context.Context, from peer.ID) error {
+	w, ok := s.queue.enter(from)
+	if !ok {
+		return fmt.Errorf("%w: too many questions", ErrUnavailable)
+	}
 	select {
-	case s.turns <- struct{}{}:
+	case <-w.ready:
 		return nil
 	default:
-	}
-	defer s.waiting.Add(-1)
-	if s.waiting.Add(1) > int64(s.cfg.Waiting) {
-		return fmt.Errorf("%w: too many questions", ErrUnavailable)
 	}
 	began := time.Now()
 	timer := time.NewTimer(waitLimit)
 	defer timer.Stop()
 	for {
+		var err error
 		select {
-		case s.turns <- struct{}{}:
+		case <-w.ready:
 			return nil
 		case <-ctx.Done():
-			return context.Cause(ctx)
+			err = context.Cause(ctx)
 		case <-timer.C:
+			rest := min(s.hangLimit()-s.queue.quiet(), queueLimit-time.Since(began))
+			if rest > 0 {
+				timer.Reset(min(rest, waitLimit))
+				continue
+			}
+			err = fmt.Errorf("%w: the turn didn't come", ErrUnavailable)
 		}
-		quiet, waited := time.Since(*s.alive.Load()), time.Since(began)
-		if quiet >= waitLimit || waited >= queueLimit {
-			return fmt.Errorf("%w: %d questions are running", ErrUnavailable, s.cfg.Queries)
+		if !s.queue.abandon(w) {
+			return nil
 		}
-		timer.Reset(min(waitLimit-quiet, queueLimit-waited))
+		return err
 	}
+}
+
+// hangLimit is how long the archive may answer nobody before it hangs.
+func (s *Server) hangLimit() time.Duration {
+	c, ok := s.source.(interface{ Condition() Condition })
+	if ok && c.Condition().State == Ready {
+		return max(waitLimit, s.cfg.QueryTimeout)
+	}
+	return waitLimit
 }
 
 // bare makes sure that no messages go out unasked.
