@@ -50,6 +50,8 @@ func (b *bench) storm(ctx context.Context, a store.Archive, name string, rate, n
 	s := store.NewServer(h, a, store.ServerConfig{})
 	defer s.Close()
 
+	debug.FreeOSMemory() // before watch begins: what went before isn't the server's
+	before := resident()
 	inner, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var put, peak atomic.Int64
@@ -60,8 +62,6 @@ func (b *bench) storm(ctx context.Context, a store.Archive, name string, rate, n
 		defer close(watching)
 		watch(inner, &peak)
 	}()
-	debug.FreeOSMemory()
-	before := resident()
 	start, m := time.Now(), newMeter()
 	found, err := b.runClients(ctx, clientsTask{
 		Addr: h.Addrs()[0].String(), Peer: h.ID().String(),
