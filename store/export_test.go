@@ -66,7 +66,7 @@ func AppendResponse(id string, code StatusCode, desc string, p Page) []byte {
 	return appendResponse(nil, id, code, desc, p)
 }
 
-// Held is how many bytes of answers are being sent.
+// Held is zero when nobody asks, waits or is being answered.
 func (s *Server) Held() int {
 	s.queue.mu.Lock()
 	defer s.queue.mu.Unlock()
