@@ -21,7 +21,7 @@ const (
 )
 
 const (
-	checkedRows = `SELECT m.id, m.shard, m.topic, m.time, m.prefix, m.rest, m.seal, m.message, t.name
+	checkedRows = `SELECT m.id, m.shard, m.topic, m.time, m.prefix, m.rest, m.seal, m.message, t.name, t.seal
 		FROM shoal_messages m LEFT JOIN shoal_topics t ON t.id = m.topic AND t.shard = m.shard
 		WHERE m.id > ? ORDER BY m.id LIMIT ?`
 	// That a row is in each index shows when it is found by it.
@@ -70,7 +70,7 @@ func thorough(ctx context.Context, d *database) error {
 	if err != nil {
 		return err
 	}
-	told, err := buckets(ctx, tx.StmtContext(ctx, d.reads[readBuckets][0]))
+	told, err := buckets(ctx, tx.StmtContext(ctx, d.reads[readBuckets]))
 	if err != nil {
 		return err
 	}
@@ -121,10 +121,12 @@ func checkRows(ctx context.Context, tx *sql.Tx, after int64, f func(*row) error)
 	defer func() { err = errors.Join(err, s.Close()) }()
 	last = after
 	n := 0
+	var name sql.NullString
+	var sum sql.NullInt64
+	scan := newScanner(false, &name, &sum)
 	err = each(ctx, s, func(rows *sql.Rows) error {
-		var name sql.NullString
-		var r row
-		if err := r.scan(also{rows, &name}); err != nil {
+		r, err := scan.scan(rows)
+		if err != nil {
 			return err
 		}
 		e, err := r.entry()
@@ -134,20 +136,15 @@ func checkRows(ctx context.Context, tx *sql.Tx, after int64, f func(*row) error)
 		if !name.Valid || name.String != e.Message.ContentTopic {
 			return fmt.Errorf("%w: message %s has another content topic", errDamaged, r.key.Hash)
 		}
+		if sum.Int64 != sealTopic(r.topic, r.shard, name.String) {
+			return errTopic
+		}
 		n++
 		last = r.id
 		return f(&r)
 	}, after, lookRows)
 	return last, n == lookRows, err
 }
-
-// also scans one column more.
-type also struct {
-	rows *sql.Rows
-	more any
-}
-
-func (a also) Scan(into ...any) error { return a.rows.Scan(append(into, a.more)...) }
 
 // look examines a large file while it is used, a little at a time.
 func (a *Archive) look() {

@@ -16,10 +16,6 @@ import (
 	driver "modernc.org/sqlite"
 )
 
-// slots is how many streams of one kind a question reads from at once with
-// prepared statements: one for each content topic there can be.
-const slots = 10
-
 // busyTime is how long the application's other writers may have the lock, and
 // busyPause how often they are asked for it at least.
 const (
@@ -33,9 +29,8 @@ type database struct {
 	path        string // of a file of our own; empty: the application's database
 	write, read *sql.DB
 
-	// Prepared statements by their text; of those for streams there are several,
-	// to be open side by side.
-	writes, reads map[string][]*sql.Stmt
+	// Prepared statements by their text.
+	writes, reads map[string]*sql.Stmt
 
 	// ctx ends when the database is given up, and with it what is being read.
 	ctx   context.Context
@@ -47,7 +42,7 @@ func newDatabase(path string, write, read *sql.DB) *database {
 	ctx, quit := context.WithCancelCause(context.Background())
 	return &database{
 		path: path, write: write, read: read,
-		writes: map[string][]*sql.Stmt{}, reads: map[string][]*sql.Stmt{},
+		writes: map[string]*sql.Stmt{}, reads: map[string]*sql.Stmt{},
 		ctx: ctx, quit: quit,
 	}
 }
@@ -96,23 +91,17 @@ func fileURL(path string) string {
 
 // prepare makes the statements that are used again and again.
 func (d *database) prepare(ctx context.Context) error {
-	some := func(db *sql.DB, into map[string][]*sql.Stmt, n int, texts ...string) error {
+	all := func(db *sql.DB, into map[string]*sql.Stmt, texts []string) error {
 		for _, text := range texts {
-			for range n {
-				s, err := db.PrepareContext(ctx, text)
-				if err != nil {
-					return err
-				}
-				into[text] = append(into[text], s)
+			s, err := db.PrepareContext(ctx, text)
+			if err != nil {
+				return err
 			}
+			into[text] = s
 		}
 		return nil
 	}
-	return cmp.Or(
-		some(d.write, d.writes, 1, writeStatements...),
-		some(d.read, d.reads, 1, readStatements...),
-		some(d.read, d.reads, slots, streamStatements...),
-	)
+	return cmp.Or(all(d.write, d.writes, writeStatements), all(d.read, d.reads, readStatements))
 }
 
 // close ends the connections, when nobody uses them any more. The application's
@@ -122,11 +111,9 @@ func (d *database) close() error {
 	d.users.Wait()
 	var err error
 	if d.path == "" {
-		for _, prepared := range []map[string][]*sql.Stmt{d.writes, d.reads} {
-			for _, list := range prepared {
-				for _, s := range list {
-					err = errors.Join(err, s.Close())
-				}
+		for _, prepared := range []map[string]*sql.Stmt{d.writes, d.reads} {
+			for _, s := range prepared {
+				err = errors.Join(err, s.Close())
 			}
 		}
 		return err

@@ -23,6 +23,7 @@ var (
 	// errDamaged is what an archive holds that nobody wrote.
 	errDamaged = errors.New("damaged")
 	errCounts  = fmt.Errorf("%w: the counts of an hour", errDamaged)
+	errTopic   = fmt.Errorf("%w: a content topic is not as it was filed", errDamaged)
 	errIndex   = fmt.Errorf("%w: an index and its table differ", errDamaged)
 )
 

@@ -70,7 +70,7 @@ func Plans(ctx context.Context, a *Archive) (map[string]string, error) {
 	}
 	defer leave()
 	plans := map[string]string{}
-	for _, text := range append(streamStatements, readStatements...) {
+	for _, text := range readStatements {
 		args := make([]any, strings.Count(text, "?"))
 		rows, err := d.read.QueryContext(ctx, "EXPLAIN QUERY PLAN "+text, args...)
 		if err != nil {

@@ -148,19 +148,19 @@ func (a *Archive) heal(w *writing, shard, t int64) error {
 
 // load reads what an archive knows by heart.
 func (a *Archive) load(ctx context.Context, d *database) error {
-	all, err := loadMarks(ctx, d.writes[readMarks][0])
+	all, err := loadMarks(ctx, d.writes[readMarks])
 	if err != nil {
 		return err
 	}
 	a.marks.set(all)
-	since, what, err := loadState(ctx, d.writes[readState][0], stateDamaged)
+	since, what, err := loadState(ctx, d.writes[readState], stateDamaged)
 	if err != nil || since == 0 {
 		return err
 	}
 	a.condition.damaged(fmt.Errorf("sqlite: %s", what), time.Unix(0, since))
 	a.missing = map[int64]bool{}
 	for shard := range all {
-		n, _, err := loadState(ctx, d.writes[readState][0], missingName(shard))
+		n, _, err := loadState(ctx, d.writes[readState], missingName(shard))
 		if err != nil {
 			return err
 		}

@@ -169,12 +169,12 @@ func (a *Archive) opened(ctx context.Context) (_ *database, err error) {
 	if err := a.load(ctx, d); err != nil {
 		return nil, err
 	}
-	clean, _, err := loadState(ctx, d.writes[readState][0], stateClean)
+	clean, _, err := loadState(ctx, d.writes[readState], stateClean)
 	if err != nil {
 		return nil, err
 	}
 	if !fresh {
-		looked, _, err := loadState(ctx, d.writes[readState][0], stateLooked)
+		looked, _, err := loadState(ctx, d.writes[readState], stateLooked)
 		if err != nil {
 			return nil, err
 		}

@@ -17,8 +17,9 @@ const (
 	insertMessage = `INSERT OR FAIL INTO shoal_messages (shard, topic, time, prefix, rest, seal, message)
 		SELECT ?, ?, ?, ?, ?, ?, ?
 		WHERE NOT EXISTS (SELECT 1 FROM shoal_messages WHERE prefix = ? AND rest = ? AND shard = ?)`
-	findTopic    = `SELECT id FROM shoal_topics WHERE shard = ? AND name = ?`
-	insertTopic  = `INSERT INTO shoal_topics (shard, name) VALUES (?, ?)`
+	findTopic    = `SELECT id, seal FROM shoal_topics WHERE shard = ? AND name = ?`
+	insertTopic  = `INSERT INTO shoal_topics (shard, name, seal) VALUES (?, ?, 0)`
+	sealNewTopic = `UPDATE shoal_topics SET seal = ? WHERE id = ?`
 	readBucket   = `SELECT messages, bytes, seal FROM shoal_buckets WHERE shard = ? AND hour = ?`
 	writeBucket  = `INSERT OR REPLACE INTO shoal_buckets (shard, hour, messages, bytes, seal) VALUES (?, ?, ?, ?, ?)`
 	deleteBucket = `DELETE FROM shoal_buckets WHERE shard = ? AND hour = ?`
@@ -93,7 +94,7 @@ func (a *Archive) insert(w *writing, r *filed) error {
 	}
 	prefix, rest := split(r.key.Hash)
 	result, err := w.stmt(insertMessage).ExecContext(w.ctx,
-		r.shard, topic, r.key.Time, prefix, rest, sealMessage(r.shard, topic, r.encoded), r.encoded,
+		r.shard, topic, r.key.Time, prefix, rest, sealRow(r.shard, topic, r.key, r.encoded), r.encoded,
 		prefix, rest, r.shard)
 	if err != nil {
 		return err
@@ -113,16 +114,28 @@ func (a *Archive) topic(w *writing, id topicID) (int64, error) {
 	if n, ok := w.topics[id]; ok {
 		return n, nil
 	}
-	var n int64
-	err := w.stmt(findTopic).QueryRowContext(w.ctx, id.shard, id.name).Scan(&n)
-	if errors.Is(err, sql.ErrNoRows) {
-		var result sql.Result
-		if result, err = w.stmt(insertTopic).ExecContext(w.ctx, id.shard, id.name); err == nil {
-			n, err = result.LastInsertId()
-		}
+	var n, sum int64
+	err := w.stmt(findTopic).QueryRowContext(w.ctx, id.shard, id.name).Scan(&n, &sum)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		n, err = w.newTopic(id)
+	case err == nil && sum != sealTopic(n, id.shard, id.name):
+		err = errTopic
 	}
 	if err == nil {
 		w.topics[id] = n
+	}
+	return n, err
+}
+
+func (w *writing) newTopic(id topicID) (int64, error) {
+	result, err := w.stmt(insertTopic).ExecContext(w.ctx, id.shard, id.name)
+	if err != nil {
+		return 0, err
+	}
+	n, err := result.LastInsertId()
+	if err == nil {
+		_, err = w.stmt(sealNewTopic).ExecContext(w.ctx, sealTopic(n, id.shard, id.name), n)
 	}
 	return n, err
 }

@@ -1,10 +1,9 @@
 package sqlite
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
-	"errors"
-	"fmt"
 	"math"
 	"slices"
 
@@ -13,11 +12,14 @@ import (
 )
 
 const (
-	findTime    = `SELECT time FROM shoal_messages WHERE prefix = ? AND rest = ?`
+	findTime    = `SELECT ` + bareColumns + ` FROM shoal_messages WHERE prefix = ? AND rest = ? LIMIT 1`
 	findExpired = `SELECT time FROM shoal_expired WHERE day IN (?, ?, ?) AND prefix = ? AND rest = ?`
-	findHash    = `SELECT id, shard, time FROM shoal_messages WHERE prefix = ? AND rest = ?`
-	readMessage = `SELECT ` + columns + ` FROM shoal_messages WHERE id = ?`
 	nextShard   = `SELECT min(shard) FROM shoal_buckets WHERE shard > ?`
+)
+
+var (
+	findTopics = amongst(`SELECT id, shard, name, seal FROM shoal_topics WHERE shard = ? AND name`, 1, 3, store.MaxContentTopics)
+	findHashes = amongst(`SELECT id, shard, time, prefix, rest FROM shoal_messages WHERE prefix`, 1, 10, store.MaxHashes)
 )
 
 // Query returns one page, see [store.Archive]. It doesn't wait for what is being
@@ -35,7 +37,7 @@ func (a *Archive) Query(ctx context.Context, q store.Query) (store.Page, error) 
 	defer leave()
 	bound, cancel := db.bind(ctx)
 	defer cancel()
-	p := &pager{query: q, db: db, ctx: bound, today: dayOf(a.cfg.Now())}
+	p := &pager{query: q, db: db, ctx: bound, uncut: context.WithoutCancel(bound), today: dayOf(a.cfg.Now())}
 	err = p.run()
 	a.judge(db, err)
 	if err != nil {
@@ -49,6 +51,7 @@ type pager struct {
 	query store.Query
 	db    *database
 	ctx   context.Context
+	uncut context.Context // ctx that doesn't end
 	tx    *sql.Tx
 	today int64
 
@@ -74,22 +77,43 @@ func (p *pager) run() (err error) {
 	return p.byTime()
 }
 
-func (p *pager) stmt(text string) *sql.Stmt {
-	return p.tx.StmtContext(p.ctx, p.db.reads[text][0])
+// ask runs a statement. None takes so long that the context need be watched
+// meanwhile, for which drivers and database/sql begin goroutines.
+func (p *pager) ask(text string, args ...any) (*sql.Rows, error) {
+	if err := p.ctx.Err(); err != nil {
+		return nil, err
+	}
+	return p.tx.StmtContext(p.uncut, p.db.reads[text]).QueryContext(p.uncut, args...)
+}
+
+// each hands over the rows of an answer.
+func (p *pager) each(f func(*sql.Rows) error, text string, args ...any) error {
+	rows, err := p.ask(text, args...)
+	if err != nil {
+		return err
+	}
+	return drain(rows, f)
 }
 
 // place finds where a message stands, or stood.
-func (p *pager) place(h message.Hash) (*store.Key, error) {
+func (p *pager) place(h message.Hash) (at *store.Key, err error) {
 	prefix, rest := split(h)
-	key := &store.Key{Hash: h}
-	err := p.stmt(findTime).QueryRowContext(p.ctx, prefix, rest).Scan(&key.Time)
-	if errors.Is(err, sql.ErrNoRows) {
-		err = p.stmt(findExpired).QueryRowContext(p.ctx, p.today-1, p.today, p.today+1, prefix, rest).Scan(&key.Time)
+	err = p.each(func(rows *sql.Rows) error {
+		r, err := newScanner(true).scan(rows)
+		at = &r.key
+		return cmp.Or(err, r.check())
+	}, findTime, prefix, rest)
+	if err != nil || at != nil {
+		return at, err
 	}
-	if errors.Is(err, sql.ErrNoRows) {
-		return nil, store.ErrUnknownCursor
+	err = p.each(func(rows *sql.Rows) error {
+		at = &store.Key{Hash: h}
+		return rows.Scan(&at.Time)
+	}, findExpired, p.today-1, p.today, p.today+1, prefix, rest)
+	if err == nil && at == nil {
+		err = store.ErrUnknownCursor
 	}
-	return key, err
+	return at, err
 }
 
 // compare orders keys in the direction of the walk.
@@ -102,28 +126,6 @@ func (p *pager) compare(k, other store.Key) int {
 
 // behind tells whether the walk has passed a key.
 func (p *pager) behind(k store.Key) bool { return p.from != nil && p.compare(k, *p.from) <= 0 }
-
-// take adds a message to the page. It returns false when the page is complete.
-func (p *pager) take(r *row) (bool, error) {
-	if len(p.out) == p.query.Limit ||
-		len(p.out) > 0 && p.query.MaxBytes > 0 && p.size+len(r.message) > p.query.MaxBytes {
-		p.more = true
-		return false, nil
-	}
-	e, err := r.entry()
-	if err != nil {
-		return false, err
-	}
-	if topics := p.query.ContentTopics; len(topics) > 0 && !slices.Contains(topics, e.Message.ContentTopic) {
-		return false, fmt.Errorf("%w: message %s is filed under another content topic", errDamaged, e.Hash)
-	}
-	p.size += len(r.message)
-	if p.query.HashesOnly {
-		e = store.Entry{Hash: e.Hash}
-	}
-	p.out = append(p.out, e)
-	return true, nil
-}
 
 func (p *pager) page() store.Page {
 	var page store.Page
@@ -138,144 +140,122 @@ func (p *pager) page() store.Page {
 	return page
 }
 
-// byHash looks each hash up, and reads the messages of those on the page.
+// byHash looks the hashes up.
 func (p *pager) byHash() error {
-	var found []row
-	find := p.stmt(findHash)
-	// Each statement is too short to be worth watching the context for it.
-	ctx := context.WithoutCancel(p.ctx)
-	for _, h := range p.query.Hashes {
-		if err := p.ctx.Err(); err != nil {
-			return err
-		}
-		prefix, rest := split(h)
-		err := each(ctx, find, func(rows *sql.Rows) error {
-			r := row{key: store.Key{Hash: h}}
-			if err := rows.Scan(&r.id, &r.shard, &r.key.Time); err != nil {
-				return err
-			}
-			if !p.behind(r.key) && (p.query.Shard == nil || r.shard == shardNumber(*p.query.Shard)) {
-				found = append(found, r)
-			}
-			return nil
-		}, prefix, rest)
-		if err != nil {
-			return err
-		}
+	m := findHashes.fit(len(p.query.Hashes))
+	args := make([]any, m.size)
+	wanted := make(map[message.Hash]bool, len(p.query.Hashes))
+	for i, h := range p.query.Hashes {
+		args[i], _ = split(h)
+		wanted[h] = true
 	}
-	slices.SortFunc(found, func(x, y row) int { return p.compare(x.key, y.key) })
-	read := p.stmt(readMessage)
-	for _, f := range found {
-		var r row
-		if err := r.scan(read.QueryRowContext(ctx, f.id)); err != nil {
+	var list []spot
+	var id, shard, time, prefix number
+	var rest sql.RawBytes
+	err := p.each(func(rows *sql.Rows) error {
+		if err := rows.Scan(&id, &shard, &time, &prefix, &rest); err != nil {
 			return err
 		}
-		if r.key != f.key {
-			return errIndex
+		h, err := join(int64(prefix), rest)
+		if err == nil && wanted[h] && (p.query.Shard == nil || int64(shard) == shardNumber(*p.query.Shard)) &&
+			!p.behind(store.Key{Time: int64(time), Hash: h}) {
+			list = append(list, spot{span{int64(time), int64(prefix)}, int64(id)})
 		}
-		if goOn, err := p.take(&r); !goOn {
-			return err
-		}
-	}
-	return nil
-}
-
-// byTime merges streams, each of which is in order: one for each content topic,
-// or else for each shard. No stream is read further than the page needs.
-func (p *pager) byTime() error {
-	streams, err := p.open()
-	defer func() {
-		for _, s := range streams {
-			s.close()
-		}
-	}()
+		return err
+	}, m.text, args...)
 	if err != nil {
 		return err
 	}
-	for {
-		var next *stream
-		for _, s := range streams {
-			if s.head != nil && (next == nil || p.compare(s.head.key, next.head.key) < 0) {
-				next = s
-			}
-		}
-		if next == nil {
-			return nil
-		}
-		if !p.behind(next.head.key) {
-			if goOn, err := p.take(next.head); !goOn {
-				return err
-			}
-		}
-		if err := next.advance(); err != nil {
-			return err
-		}
-	}
+	list, _ = p.first(list)
+	return p.fill(list, func(r *row) bool { return wanted[r.key.Hash] })
 }
 
-// open begins the streams that a question asks for.
-func (p *pager) open() (streams []*stream, err error) {
-	low, high := span{math.MinInt64, math.MinInt64}, span{math.MaxInt64, math.MaxInt64}
+// byTime reads along the indexes: that of the content topics, or else that of the
+// shards.
+func (p *pager) byTime() error {
+	low, high, some := p.stretch()
+	if !some {
+		return nil
+	}
+	of, families := []int64(nil), shardSpots
+	var err error
+	switch {
+	case len(p.query.ContentTopics) > 0:
+		families = topicSpots
+		of, err = p.topics()
+	case p.query.Shard != nil:
+		of = []int64{shardNumber(*p.query.Shard)}
+	default:
+		of, err = p.shards()
+	}
+	if err != nil {
+		return err
+	}
+	list, err := p.spots(families, of, low, high)
+	if err != nil {
+		return err
+	}
+	return p.fill(list, func(r *row) bool {
+		if len(p.query.ContentTopics) > 0 {
+			return slices.Contains(of, r.topic)
+		}
+		return slices.Contains(of, r.shard)
+	})
+}
+
+// stretch is what the page has to be in, if there is anything.
+func (p *pager) stretch() (low, high span, some bool) {
+	low, high = span{math.MinInt64, math.MinInt64}, span{math.MaxInt64, math.MaxInt64}
 	start, end := p.query.Bounds()
 	low.time = start
 	if end == math.MinInt64 {
-		return nil, nil
+		return low, high, false
 	}
 	if !p.query.End.IsZero() {
 		high.time = end - 1
 	}
 	if p.from != nil {
-		at := span{time: p.from.Time}
-		at.prefix, _ = split(p.from.Hash)
-		if p.query.Backward {
+		if at := spanOf(*p.from); p.query.Backward {
 			high = high.min(at)
 		} else {
 			low = low.max(at)
 		}
 	}
-	begin := func(kind int, n int64) error {
-		s, err := p.stream(kind, len(streams), n, low, high)
-		if err == nil {
-			streams = append(streams, s)
-		}
-		return err
-	}
-	if len(p.query.ContentTopics) > 0 {
-		for _, name := range p.query.ContentTopics {
-			var id int64
-			err := p.stmt(findTopic).QueryRowContext(p.ctx, shardNumber(*p.query.Shard), name).Scan(&id)
-			if errors.Is(err, sql.ErrNoRows) {
-				continue
-			}
-			if err == nil {
-				err = begin(topicStream, id)
-			}
-			if err != nil {
-				return streams, err
-			}
-		}
-		return streams, nil
-	}
-	if p.query.Shard != nil {
-		return streams, begin(shardStream, shardNumber(*p.query.Shard))
-	}
-	shards, err := shardsKept(p.ctx, p.stmt(nextShard))
-	for _, n := range shards {
-		if err == nil {
-			err = begin(shardStream, n)
-		}
-	}
-	return streams, err
+	return low, high, true
 }
 
-// shardsKept lists the shards of which anything is kept.
-func shardsKept(ctx context.Context, next *sql.Stmt) (shards []int64, err error) {
+// topics finds the numbers of the content topics that are asked for.
+func (p *pager) topics() (of []int64, err error) {
+	m := findTopics.fit(len(p.query.ContentTopics))
+	args := make([]any, 1+m.size)
+	args[0] = shardNumber(*p.query.Shard)
+	for i, name := range p.query.ContentTopics {
+		args[1+i] = name
+	}
+	err = p.each(func(rows *sql.Rows) error {
+		var id, shard, sum number
+		var name string
+		if err := rows.Scan(&id, &shard, &name, &sum); err != nil {
+			return err
+		}
+		if int64(sum) != sealTopic(int64(id), int64(shard), name) {
+			return errTopic
+		}
+		of = append(of, int64(id))
+		return nil
+	}, m.text, args...)
+	return of, err
+}
+
+// shards lists those of which anything is kept.
+func (p *pager) shards() (list []int64, err error) {
 	var n sql.NullInt64
 	for last := int64(-1); ; last = n.Int64 {
-		if err := next.QueryRowContext(ctx, last).Scan(&n); err != nil || !n.Valid {
-			return shards, err
+		err := p.each(func(rows *sql.Rows) error { return rows.Scan(&n) }, nextShard, last)
+		if err != nil || !n.Valid {
+			return list, err
 		}
-		shards = append(shards, n.Int64)
+		list = append(list, n.Int64)
 	}
 }
 
@@ -285,6 +265,10 @@ func each(ctx context.Context, s *sql.Stmt, f func(*sql.Rows) error, args ...any
 	if err != nil {
 		return err
 	}
+	return drain(rows, f)
+}
+
+func drain(rows *sql.Rows, f func(*sql.Rows) error) error {
 	defer func() { _ = rows.Close() }() // rows.Err has told
 	for rows.Next() {
 		if err := f(rows); err != nil {

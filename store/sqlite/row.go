@@ -1,7 +1,10 @@
 package sqlite
 
 import (
+	"bytes"
+	"database/sql"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"hash/crc32"
 	"hash/fnv"
@@ -29,6 +32,12 @@ func join(prefix int64, rest []byte) (h message.Hash, err error) {
 	return h, nil
 }
 
+// spanOf is where the indexes have a key.
+func spanOf(k store.Key) span {
+	prefix, _ := split(k.Hash)
+	return span{k.Time, prefix}
+}
+
 func shardNumber(s sharding.Shard) int64 { return int64(s.Cluster)<<16 | int64(s.Index) }
 
 func numberShard(n int64) (sharding.Shard, error) {
@@ -46,21 +55,62 @@ type row struct {
 	topic   int64
 	key     store.Key
 	seal    int64
-	message []byte
+	message []byte // nil: not asked for
 }
 
-// columns is what scan reads.
-const columns = `id, shard, topic, time, prefix, rest, seal, message`
+// columns is what scanner reads, and bareColumns the same without the message.
+const (
+	bareColumns = `id, shard, topic, time, prefix, rest, seal`
+	columns     = bareColumns + `, message`
+)
 
-func (r *row) scan(from interface{ Scan(...any) error }) error {
-	var prefix int64
-	var rest []byte
-	err := from.Scan(&r.id, &r.shard, &r.topic, &r.key.Time, &prefix, &rest, &r.seal, &r.message)
-	if err != nil {
-		return err
+// scanner reads rows, one after another, and what follows their columns.
+type scanner struct {
+	id, shard, topic, time, prefix, seal number
+	rest, message                        sql.RawBytes
+	into                                 []any
+}
+
+func newScanner(bare bool, more ...any) *scanner {
+	s := new(scanner)
+	s.into = []any{&s.id, &s.shard, &s.topic, &s.time, &s.prefix, &s.rest, &s.seal}
+	if !bare {
+		s.into = append(s.into, &s.message)
 	}
-	r.key.Hash, err = join(prefix, rest)
-	return err
+	s.into = append(s.into, more...)
+	return s
+}
+
+// scan returns the row at hand. With an error comes its id, if that was read.
+func (s *scanner) scan(rows *sql.Rows) (row, error) {
+	s.id = 0
+	if err := rows.Scan(s.into...); err != nil {
+		if errors.Is(err, errDamaged) {
+			err = &rowError{int64(s.id), err}
+		}
+		return row{id: int64(s.id)}, err
+	}
+	r := row{
+		id: int64(s.id), shard: int64(s.shard), topic: int64(s.topic), seal: int64(s.seal),
+		message: bytes.Clone(s.message),
+	}
+	var err error
+	r.key.Time = int64(s.time)
+	r.key.Hash, err = join(int64(s.prefix), s.rest)
+	return r, err
+}
+
+// number takes a column's number, and nothing else.
+type number int64
+
+// Scan implements sql.Scanner.
+func (n *number) Scan(from any) error {
+	v, ok := from.(int64)
+	if !ok {
+		return fmt.Errorf("%w: %T instead of a number", errDamaged, from)
+	}
+	*n = number(v)
+	return nil
 }
 
 // rowError says what is wrong with a row.
@@ -73,9 +123,20 @@ func (e *rowError) Error() string { return e.err.Error() }
 
 func (e *rowError) Unwrap() error { return e.err }
 
+// check makes sure that the row stands where it was filed.
+func (r *row) check() error {
+	if r.seal>>32 != sealKey(r.shard, r.topic, r.key) {
+		return &rowError{r.id, fmt.Errorf("%w: message %s is not where it was filed", errDamaged, r.key.Hash)}
+	}
+	return nil
+}
+
 // entry reads the message and makes sure that it is the one that was filed: a
 // bit that has flipped anywhere in the row shows.
 func (r *row) entry() (store.Entry, error) {
+	if err := r.check(); err != nil {
+		return store.Entry{}, err
+	}
 	e, err := r.verified()
 	if err != nil {
 		err = &rowError{r.id, err}
@@ -83,12 +144,14 @@ func (r *row) entry() (store.Entry, error) {
 	return e, err
 }
 
+// verified looks at what check doesn't. The hash leaves out some fields of a
+// message, which the seal covers.
 func (r *row) verified() (store.Entry, error) {
 	s, err := numberShard(r.shard)
 	if err != nil {
 		return store.Entry{}, err
 	}
-	if r.seal != sealMessage(r.shard, r.topic, r.message) {
+	if int64(int32(r.seal)) != sealMessage(r.message) {
 		return store.Entry{}, fmt.Errorf("%w: message %s is not as it was filed", errDamaged, r.key.Hash)
 	}
 	m, err := message.Decode(r.message)
@@ -112,12 +175,28 @@ func seal(numbers ...int64) int64 {
 	return int64(h.Sum64())
 }
 
-// sealMessage sums up what a message's hash leaves out: 32 bits, to save room.
-func sealMessage(shard, topic int64, encoded []byte) int64 {
-	var b [16]byte
-	binary.BigEndian.PutUint64(b[:8], uint64(shard))
+// sealRow is the seal of a message's row: its upper half is that of the key, by
+// which a place is checked without the message.
+func sealRow(shard, topic int64, k store.Key, encoded []byte) int64 {
+	return sealKey(shard, topic, k)<<32 | sealMessage(encoded)&math.MaxUint32
+}
+
+func sealKey(shard, topic int64, k store.Key) int64 {
+	var b [24 + len(k.Hash)]byte
+	binary.BigEndian.PutUint64(b[:], uint64(shard))
 	binary.BigEndian.PutUint64(b[8:], uint64(topic))
-	return int64(int32(crc32.Update(crc32.Checksum(b[:], castagnoli), castagnoli, encoded)))
+	binary.BigEndian.PutUint64(b[16:], uint64(k.Time))
+	copy(b[24:], k.Hash[:])
+	return int64(int32(crc32.Checksum(b[:], castagnoli)))
+}
+
+func sealMessage(encoded []byte) int64 {
+	return int64(int32(crc32.Checksum(encoded, castagnoli)))
+}
+
+// sealTopic is the seal of a content topic's row.
+func sealTopic(id, shard int64, name string) int64 {
+	return seal(id, shard, int64(crc32.Checksum([]byte(name), castagnoli)))
 }
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)

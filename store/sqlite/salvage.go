@@ -79,9 +79,9 @@ func (s *salvage) read(ctx context.Context, at int64) (last int64, entries []sto
 		return last, nil, err
 	}
 	defer func() { _ = rows.Close() }() // rows.Err has told
+	scan := newScanner(false)
 	for rows.Next() {
-		var r row
-		err := r.scan(rows)
+		r, err := scan.scan(rows)
 		if r.id <= last {
 			return last, entries, err // the order is lost
 		}

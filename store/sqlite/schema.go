@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // schemaVersion counts the layouts there have been.
@@ -25,11 +26,13 @@ const applicationID = 0x53686f61
 // shard is a number, the cluster times 65,536 plus the index, and a topic is a
 // shard's content topic, named once in shoal_topics. A seal sums up the rest of
 // its row: the hash doesn't cover all of a message, and nothing else would tell
-// that a number has changed.
+// that a number has changed. That of a message's row has two halves, for its place
+// and for the message, so that a place is checked without the message.
 var migrations = [schemaVersion][]string{{
 	`CREATE TABLE shoal_schema (version INTEGER NOT NULL)`,
 	`CREATE TABLE shoal_state (name TEXT PRIMARY KEY, number INTEGER NOT NULL, text TEXT NOT NULL)`,
-	`CREATE TABLE shoal_topics (id INTEGER PRIMARY KEY, shard INTEGER NOT NULL, name TEXT NOT NULL)`,
+	`CREATE TABLE shoal_topics (
+		id INTEGER PRIMARY KEY, shard INTEGER NOT NULL, name TEXT NOT NULL, seal INTEGER NOT NULL)`,
 	`CREATE UNIQUE INDEX shoal_topics_name ON shoal_topics (shard, name)`,
 	`CREATE TABLE shoal_messages (
 		id      INTEGER PRIMARY KEY,
@@ -60,13 +63,14 @@ var migrations = [schemaVersion][]string{{
 // What is prepared: for the writer, and for questions.
 var (
 	writeStatements = []string{
-		insertMessage, findTopic, insertTopic, readBucket, writeBucket, deleteBucket, readBuckets,
+		insertMessage, findTopic, insertTopic, sealNewTopic, readBucket, writeBucket, deleteBucket, readBuckets,
 		writeMark, readMarks, readState, writeState, dropState,
 		oldest, readGone, rememberGone, deleteMessage, nameTopic, deleteTopic, someForgotten, forget,
 	}
-	readStatements = []string{
-		findTime, findExpired, findHash, findTopic, readMessage, nextShard, readBuckets, oldestTime, newestTime,
-	}
+	readStatements = slices.Concat(
+		[]string{findTime, findExpired, nextShard, readBuckets, oldestTime, newestTime},
+		findTopics.texts(), findHashes.texts(), fetchRows.texts(), fetchBare.texts(),
+		topicSpots[0].texts(), topicSpots[1].texts(), shardSpots[0].texts(), shardSpots[1].texts())
 )
 
 // SchemaError says that a database was written by a newer version of this

@@ -38,7 +38,7 @@ func (a *Archive) stats(ctx context.Context, db *database) (out store.Stats, err
 		return out, err
 	}
 	defer func() { _ = tx.Rollback() }() // nothing was written
-	stmt := func(text string) *sql.Stmt { return tx.StmtContext(ctx, db.reads[text][0]) }
+	stmt := func(text string) *sql.Stmt { return tx.StmtContext(ctx, db.reads[text]) }
 	kept, err := buckets(ctx, stmt(readBuckets))
 	if err != nil {
 		return out, err

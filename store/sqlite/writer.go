@@ -38,7 +38,7 @@ type writing struct {
 }
 
 func (w *writing) stmt(text string) *sql.Stmt {
-	return w.tx.StmtContext(w.ctx, w.db.writes[text][0])
+	return w.tx.StmtContext(w.ctx, w.db.writes[text])
 }
 
 // write runs the archive's only transactions that write.
