@@ -65,11 +65,14 @@ func (t *traffic) batch(n int) []store.Entry {
 }
 
 // filled is an archive with n messages over 30 days.
-func filled(b testing.TB, n int) *sqlite.Archive {
-	path := filepath.Join(b.TempDir(), "archive.db")
+func filled(b testing.TB, dir string, n int) *sqlite.Archive {
+	path := filepath.Join(dir, "archive.db")
 	a, err := sqlite.Open(context.Background(), path, sqlite.Config{PruneEvery: -1})
 	require.NoError(b, err)
 	b.Cleanup(func() { require.NoError(b, a.Close()) })
+	if s, err := a.Stats(context.Background()); err == nil && s.Messages == int64(n) {
+		return a
+	}
 	t := newTraffic(time.Now().Add(-30*24*time.Hour), 30*24*time.Hour/time.Duration(max(n, 1)))
 	for left := n; left > 0; left -= 500 {
 		require.NoError(b, a.Put(context.Background(), t.batch(min(500, left))))
@@ -82,7 +85,7 @@ func BenchmarkPut(b *testing.B) {
 	for _, size := range []int{1, 50, 200} {
 		for _, callers := range []int{1, 8} {
 			b.Run(fmt.Sprintf("batch=%d/callers=%d", size, callers), func(b *testing.B) {
-				a := filled(b, 0)
+				a := filled(b, b.TempDir(), 0)
 				t := newTraffic(time.Now().Add(-24*time.Hour), time.Millisecond)
 				batches := make([][]store.Entry, 0, b.N)
 				for left := b.N; left > 0; left -= size {
@@ -119,13 +122,52 @@ func BenchmarkPut(b *testing.B) {
 	}
 }
 
-var rows = flag.Int("rows", 100_000, "messages in the archive of BenchmarkQuery")
+// BenchmarkPutSteady puts batches at a pace that leaves the archive time, whether
+// or not those before are done: how long does it take until they are durable?
+func BenchmarkPutSteady(b *testing.B) {
+	for _, load := range []struct{ size, perSecond int }{{1, 500}, {20, 100}} {
+		b.Run(fmt.Sprintf("batch=%d/puts=%d", load.size, load.perSecond), func(b *testing.B) {
+			a := filled(b, b.TempDir(), 0)
+			t := newTraffic(time.Now().Add(-24*time.Hour), time.Millisecond)
+			took := make([]time.Duration, b.N)
+			var group sync.WaitGroup
+			tick := time.NewTicker(time.Second / time.Duration(load.perSecond))
+			defer tick.Stop()
+			b.ResetTimer()
+			for i := range took {
+				batch := t.batch(load.size)
+				<-tick.C
+				group.Go(func() {
+					began := time.Now()
+					if err := a.Put(context.Background(), batch); err != nil {
+						b.Error(err)
+					}
+					took[i] = time.Since(began)
+				})
+			}
+			group.Wait()
+			slices.Sort(took)
+			for _, p := range []float64{50, 99, 99.9, 100} {
+				b.ReportMetric(float64(took[int(float64(b.N-1)*p/100)].Microseconds())/1000, fmt.Sprintf("p%v-ms", p))
+			}
+		})
+	}
+}
+
+var (
+	rows = flag.Int("rows", 100_000, "messages in the archive of BenchmarkQuery")
+	kept = flag.String("kept", "", "`directory` of that archive, to be kept for the next time")
+)
 
 // BenchmarkQuery asks an archive of messages over 30 days for pages of 100.
 func BenchmarkQuery(b *testing.B) {
 	n := *rows
 	began := time.Now()
-	a := filled(b, n)
+	dir := *kept
+	if dir == "" {
+		dir = b.TempDir()
+	}
+	a := filled(b, dir, n)
 	b.Logf("filled with %.0f messages/s", float64(n)/time.Since(began).Seconds())
 	ctx := context.Background()
 	var hashes []message.Hash
@@ -139,7 +181,9 @@ func BenchmarkQuery(b *testing.B) {
 			break
 		}
 	}
-	now := time.Now()
+	stats, err := a.Stats(ctx)
+	require.NoError(b, err)
+	now := stats.Shards[0].Newest
 	var hot, cold []string
 	for i := range uint64(10) {
 		hot, cold = append(hot, benchTopic(i)), append(cold, benchTopic(900+i))
@@ -148,31 +192,41 @@ func BenchmarkQuery(b *testing.B) {
 		end := now.Add(-time.Duration(back) * time.Hour)
 		return end.Add(-time.Hour), end
 	}
+	hotHour := func(i int) store.Query {
+		start, end := hour(i * 7 % 700)
+		return store.Query{Shard: &benchShard, ContentTopics: hot, Start: start, End: end, Backward: true}
+	}
 	some := func(n int) (list []message.Hash) {
 		for range n {
 			list = append(list, hashes[mrand.IntN(len(hashes))])
 		}
 		return list
 	}
-	for name, ask := range map[string]func(i int) store.Query{
-		"newest": func(int) store.Query { return store.Query{Shard: &benchShard, Backward: true} },
-		"deep":   func(i int) store.Query { return store.Query{Shard: &benchShard, Cursor: &hashes[i*7919%(n/2)]} },
-		"hour-10-hot": func(i int) store.Query {
-			start, end := hour(i * 7 % 700)
-			return store.Query{Shard: &benchShard, ContentTopics: hot, Start: start, End: end}
-		},
-		"day-10-cold": func(i int) store.Query {
+	for _, kind := range []struct {
+		name string
+		ask  func(i int) store.Query
+	}{
+		{"newest", func(int) store.Query { return store.Query{Shard: &benchShard, Backward: true} }},
+		{"deep", func(i int) store.Query { return store.Query{Shard: &benchShard, Cursor: &hashes[i*7919%(n/2)]} }},
+		{"hour-10-hot", hotHour},
+		{"hour-10-hot-hashes-only", func(i int) store.Query {
+			q := hotHour(i)
+			q.HashesOnly = true
+			return q
+		}},
+		{"day-10-cold", func(i int) store.Query {
 			_, end := hour(i * 7 % 600)
 			return store.Query{Shard: &benchShard, ContentTopics: cold, Start: end.Add(-24 * time.Hour), End: end}
-		},
-		"10-hashes":  func(int) store.Query { return store.Query{Hashes: some(10)} },
-		"100-hashes": func(int) store.Query { return store.Query{Hashes: some(100)} },
+		}},
+		{"10-hashes", func(int) store.Query { return store.Query{Hashes: some(10)} }},
+		{"100-hashes", func(int) store.Query { return store.Query{Hashes: some(100)} }},
 	} {
 		for _, clients := range []int{1, 10} {
-			b.Run(fmt.Sprintf("%s/clients=%d", name, clients), func(b *testing.B) {
+			b.Run(fmt.Sprintf("%s/clients=%d", kind.name, clients), func(b *testing.B) {
 				var next, entries atomic.Int64
 				var group sync.WaitGroup
 				latency := make([]time.Duration, b.N)
+				used := cpuTime()
 				for range clients {
 					group.Go(func() {
 						for {
@@ -180,7 +234,7 @@ func BenchmarkQuery(b *testing.B) {
 							if i > b.N {
 								return
 							}
-							q := ask(i)
+							q := kind.ask(i)
 							q.Limit = 100
 							began := time.Now()
 							page, err := a.Query(ctx, q)
@@ -193,7 +247,9 @@ func BenchmarkQuery(b *testing.B) {
 					})
 				}
 				group.Wait()
+				used = cpuTime() - used
 				slices.Sort(latency)
+				b.ReportMetric(float64(used.Microseconds())/1000/float64(b.N), "cpu-ms/page")
 				b.ReportMetric(float64(latency[b.N*95/100].Microseconds())/1000, "p95-ms")
 				b.ReportMetric(float64(entries.Load())/float64(b.N), "entries/page")
 				b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "pages/s")

@@ -33,7 +33,8 @@ func specimens(t *testing.T) []*specimen {
 	a := open(t, path, sqlite.Config{})
 	s := &specimen{name: "killed", mark: map[sharding.Shard]time.Time{}}
 	s.put(t, a, 0, 6)
-	require.NoError(t, sqlite.Checkpoint(a))
+	_, err := sqlite.Checkpoint(a)
+	require.NoError(t, err)
 	s.put(t, a, 6, 9)
 	s.copy(t, path)
 
@@ -63,6 +64,17 @@ func (s *specimen) copy(t *testing.T, path string) {
 			s.files[part] = data
 		}
 	}
+}
+
+// writeFiles makes the files of an archive, and returns its path.
+func writeFiles(t *testing.T, files map[string][]byte) string {
+	path := filepath.Join(t.TempDir(), "archive.db")
+	for part, data := range files {
+		if data != nil {
+			require.NoError(t, os.WriteFile(path+part, data, 0o600))
+		}
+	}
+	return path
 }
 
 // damage does something to a file, and says what.
@@ -125,13 +137,7 @@ func damageMany(t *testing.T, rounds int) {
 
 // open opens what has been damaged.
 func (s *specimen) open(t *testing.T, files map[string][]byte, what string) string {
-	path := filepath.Join(t.TempDir(), "archive.db")
-	for part, data := range files {
-		if data != nil {
-			require.NoError(t, os.WriteFile(path+part, data, 0o600))
-		}
-	}
-	a := open(t, path, sqlite.Config{})
+	a := open(t, writeFiles(t, files), sqlite.Config{})
 	found := served(t, a, s.held)
 	known := map[string]bool{}
 	lost, unmarked := 0, 0

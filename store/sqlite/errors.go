@@ -20,6 +20,8 @@ var (
 	// left as it is.
 	ErrNotArchive = errors.New("sqlite: not an archive")
 
+	errLogUsed = errors.New("sqlite: the log is in use")
+
 	// errDamaged is what an archive holds that nobody wrote.
 	errDamaged = errors.New("damaged")
 	errCounts  = fmt.Errorf("%w: the counts of an hour", errDamaged)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"time"
 )
 
 // LimitPages bounds the size of an archive's database, as a disk would. 0: by what
@@ -25,13 +24,26 @@ func Pages(a *Archive) (pages int64, err error) {
 	return pages, err
 }
 
-// Checkpoint has an archive's file take over its log.
-func Checkpoint(a *Archive) error {
-	return a.do(context.Background(), &job{solo: func(*database) error {
-		a.due = time.Time{}
-		a.checkpoint()
-		return nil
-	}})
+// Checkpoint has an archive's file take over its log, and returns how long that is.
+func Checkpoint(a *Archive) (size int64, err error) { return a.checkpoint(context.Background()) }
+
+// Restart has the log begin anew.
+func Restart(a *Archive, size int64) { a.restart(size) }
+
+// LogMost is the size of the log at which readers have to wait.
+const LogMost = logMost
+
+// Hold reads from an archive, until the function returned is called.
+func Hold(a *Archive) (release func() error, err error) {
+	tx, err := a.current().read.Begin()
+	if err != nil {
+		return nil, err
+	}
+	var n int
+	if err := tx.QueryRow(`SELECT count(*) FROM shoal_messages`).Scan(&n); err != nil {
+		return nil, errors.Join(err, tx.Rollback())
+	}
+	return tx.Rollback, nil
 }
 
 // Check examines all of an archive's database, with its counts and seals.

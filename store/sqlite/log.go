@@ -2,57 +2,161 @@ package sqlite
 
 import (
 	"context"
+	"database/sql"
 	"time"
 )
 
 const (
 	// logDirty is how much is written before the file takes it over: rows and
-	// transactions.
-	logDirty = 2000
-	// logKept is the size to which the log shrinks once it could not be emptied
-	// for a while, and logMost the size at which readers have to wait for that.
-	logKept = 64 << 20
-	logMost = 512 << 20
+	// transactions. An application's SQLite does so by itself after a thousand
+	// pages, in the midst of a Put, unless it has been done before.
+	logDirty    = 2000
+	logDirtyApp = 400
 	// logTime is how soon the file takes over what little was written.
 	logTime = time.Second
+	// logKept is the size at which the writer pauses for the log to begin anew, and
+	// to which the file of a longer one shrinks; readers may prevent that until it
+	// has logMost, when they have to wait as well.
+	logKept = 64 << 20
+	logMost = 512 << 20
+	// frameSize is what a page takes in the log.
+	frameSize = pageSize + 24
+	// restartTime is how long the writer waits for readers of a log of logKept.
+	restartTime = 50 * time.Millisecond
 )
 
-// emptyLog gives the log's room back as well, for which readers and writers have to
-// wait for each other.
+// wrote notes what was written, and tells keepLog when there is something to do.
+func (a *Archive) wrote(n int64) {
+	now := a.dirty.Add(n)
+	if most := a.logDirty(); now == n || now >= most && now-n < most {
+		select {
+		case a.logged <- struct{}{}:
+		default:
+		}
+	}
+}
+
+func (a *Archive) logDirty() int64 {
+	if a.path == "" {
+		return logDirtyApp
+	}
+	return logDirty
+}
+
+// keepLog has the file take over the log beside the writer, who needn't wait for
+// it: what takes long is to have the disk keep the file.
+func (a *Archive) keepLog() {
+	soon := time.NewTimer(0)
+	defer soon.Stop()
+	var last time.Time
+	for {
+		select {
+		case <-a.logged:
+		case <-a.ctx.Done():
+			return
+		}
+		soon.Reset(time.Until(last.Add(logTime)))
+		for waiting := true; waiting && a.dirty.Load() < a.logDirty(); {
+			select {
+			case <-a.logged:
+			case <-soon.C:
+				waiting = false
+			case <-a.ctx.Done():
+				return
+			}
+		}
+		last = time.Now()
+		switch size, err := a.checkpoint(a.ctx); {
+		case err != nil:
+			a.wrote(1) // try again soon
+		case size > logKept:
+			a.restart(size)
+		}
+	}
+}
+
+// checkpoint has the file take over the log. It waits for nobody, and nobody waits
+// for it. Where a reader needs what is in the file, the rest is left for a later
+// time. It returns the size of the log, which is used from its beginning again when
+// all of it was taken over and nobody reads it.
+func (a *Archive) checkpoint(ctx context.Context) (size int64, err error) {
+	a.mu.RLock()
+	db := a.db
+	if db != nil {
+		db.users.Add(1)
+	}
+	a.mu.RUnlock()
+	if db == nil {
+		return 0, nil
+	}
+	defer db.users.Done()
+	ctx, cancel := db.bind(ctx)
+	defer cancel()
+	a.dirty.Store(0)
+	marks := a.marks.all()
+	frames, complete, err := db.takeOver(ctx, db.log, "PASSIVE")
+	a.judge(db, err)
+	if complete {
+		a.marks.saved(marks)
+	} else if err == nil {
+		a.wrote(1)
+	}
+	return frames * frameSize, err
+}
+
+// restart has the log begin anew, for which the writer has to pause: as long as it
+// goes on, there is always something that the file hasn't taken over yet.
+func (a *Archive) restart(size int64) {
+	err := a.do(a.ctx, &job{solo: func(d *database) error {
+		on := d.log
+		if size > logMost {
+			on = d.write // where more time is allowed for
+		}
+		marks := a.marks.all()
+		_, complete, err := d.takeOver(context.Background(), on, "RESTART")
+		if complete {
+			a.marks.saved(marks)
+		}
+		return err
+	}})
+	if err != nil && a.ctx.Err() == nil {
+		a.cfg.Logger.Warn("beginning the log anew", "err", err)
+	}
+}
+
+// takeOver makes a checkpoint. It returns how long the log was and whether all of
+// that is in the file now.
+func (d *database) takeOver(ctx context.Context, on *sql.DB, mode string) (frames int64, complete bool, err error) {
+	// SQLite makes one at a time, and none of those that come meanwhile.
+	d.taking.Lock()
+	defer d.taking.Unlock()
+	var busy, done int64
+	err = on.QueryRowContext(ctx, `PRAGMA wal_checkpoint(`+mode+`)`).Scan(&busy, &frames, &done)
+	return max(frames, 0), err == nil && busy == 0 && frames == done, err
+}
+
+// truncateLog has the file take over its log and gives the log's room back as
+// well, for which readers and writers have to wait for each other.
+func truncateLog(ctx context.Context, d *database) error {
+	_, complete, err := d.takeOver(ctx, d.write, "TRUNCATE")
+	if err == nil && !complete {
+		err = errLogUsed
+	}
+	return err
+}
+
+// emptyLog truncates the log of an archive that is in use. Only the writer calls it.
 func (a *Archive) emptyLog(d *database) error {
 	ctx := context.Background()
+	marks := a.marks.all()
 	if err := truncateLog(ctx, d); err != nil {
 		return err
 	}
-	a.marks.saved()
+	a.marks.saved(marks)
 	return a.beginLog(ctx, d)
 }
 
 // beginLog writes to the log, which is never empty while the archive is open.
 func (a *Archive) beginLog(ctx context.Context, d *database) error {
 	return note(ctx, d, stateOpened, a.cfg.Now().UnixNano())
-}
-
-// checkpoint has the file take over the log, if there is much in it. It doesn't
-// wait for readers and they don't wait for it. If what a reader sees keeps the log
-// from being emptied, a later time will do it.
-func (a *Archive) checkpoint() {
-	db := a.current()
-	if a.path == "" || db == nil || a.dirty == 0 {
-		return
-	}
-	if a.dirty < logDirty && time.Since(a.due) < 0 {
-		return
-	}
-	a.dirty, a.due = 0, time.Now().Add(logTime)
-	pragma := `PRAGMA wal_checkpoint(PASSIVE)`
-	if size(a.path+"-wal") > logMost {
-		pragma = `PRAGMA wal_checkpoint(RESTART)`
-	}
-	var busy, frames, done int
-	err := db.write.QueryRowContext(context.Background(), pragma).Scan(&busy, &frames, &done)
-	a.judge(db, err)
-	if err == nil && busy == 0 && frames == done {
-		a.marks.saved()
-	}
 }

@@ -73,13 +73,13 @@ func (m *marks) moved(to map[int64]mark) {
 	maps.Copy(m.of, to)
 }
 
-// saved says that everything written so far is in the file itself.
-func (m *marks) saved() {
+// saved says that what was written when these were the marks is in the file itself.
+func (m *marks) saved(then map[int64]mark) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.safe = map[int64]int64{}
 	for shard, k := range m.of {
-		m.safe[shard] = k.time
+		m.safe[shard] = min(k.time, then[shard].time) // a damage may have put it back
 	}
 }
 

@@ -173,7 +173,11 @@ func (a *Archive) opened(ctx context.Context) (_ *database, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if !fresh {
+	if fresh {
+		if err := note(ctx, d, stateLooked, a.cfg.Now().UnixNano()); err != nil {
+			return nil, err
+		}
+	} else {
 		looked, _, err := loadState(ctx, d.writes[readState], stateLooked)
 		if err != nil {
 			return nil, err
@@ -258,7 +262,7 @@ func (a *Archive) enterState(ctx context.Context, d *database) error {
 	} else if have := size(a.path); have != want {
 		return fmt.Errorf("%w: the file has %d bytes and should have %d", errDamaged, have, want)
 	}
-	a.marks.saved()
+	a.marks.saved(a.marks.all())
 	if err := a.remember(); err != nil {
 		return err
 	}
@@ -294,16 +298,6 @@ func (a *Archive) leaveState(d *database) error {
 	err := note(ctx, d, stateClean, 1)
 	if err == nil {
 		err = truncateLog(ctx, d)
-	}
-	return err
-}
-
-// truncateLog has the file take over its log.
-func truncateLog(ctx context.Context, d *database) error {
-	var busy, frames, done int
-	err := d.write.QueryRowContext(ctx, `PRAGMA wal_checkpoint(TRUNCATE)`).Scan(&busy, &frames, &done)
-	if err == nil && busy != 0 {
-		err = errors.New("sqlite: the log is in use")
 	}
 	return err
 }

@@ -91,7 +91,7 @@ func (a *Archive) shrink(ctx context.Context) error {
 	for more := true; more; {
 		err := a.do(ctx, &job{solo: func(d *database) (err error) {
 			more, err = shrinkSome(d)
-			a.dirty += shrinkPages
+			a.wrote(shrinkPages)
 			return err
 		}})
 		if err != nil {
@@ -99,14 +99,11 @@ func (a *Archive) shrink(ctx context.Context) error {
 		}
 	}
 	// The file becomes smaller when it takes over its log.
-	return a.do(ctx, &job{solo: func(d *database) error {
-		if a.room.wanted() {
-			return a.emptyLog(d)
-		}
-		a.due = time.Time{}
-		a.checkpoint()
-		return nil
-	}})
+	if a.room.wanted() {
+		return a.do(ctx, &job{solo: a.emptyLog})
+	}
+	_, err := a.checkpoint(ctx)
+	return err
 }
 
 func shrinkSome(d *database) (more bool, err error) {

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -64,13 +65,14 @@ type Archive struct {
 
 	// The writer's, and nobody else's.
 	topics  map[topicID]int64
-	dirty   int64          // how much was written since the last checkpoint
-	due     time.Time      // of the next one
 	damage  error          // of the file that is to be replaced
 	missing map[int64]bool // shards whose marks a damage has put back
 	tried   time.Time      // when that failed last
 
+	dirty atomic.Int64 // how much was written since the last checkpoint
+
 	jobs       chan *job
+	logged     chan struct{}  // there is something in the log to be taken over
 	damaged    chan *database // to be replaced
 	distrusted chan error     // what was found in the application's database
 	filled     chan struct{}  // the disk has become full
@@ -98,6 +100,7 @@ func newArchive(cfg Config, path string) *Archive {
 		cfg: cfg.withDefaults(), path: path,
 		topics:     map[topicID]int64{},
 		jobs:       make(chan *job, 64),
+		logged:     make(chan struct{}, 1),
 		damaged:    make(chan *database, 1),
 		distrusted: make(chan error, 1),
 		filled:     make(chan struct{}, 1),
@@ -124,7 +127,7 @@ func New(ctx context.Context, db *sql.DB, cfg Config) (*Archive, error) {
 	if err := migrate(ctx, db, false); err != nil {
 		return nil, err
 	}
-	d := newDatabase("", db, db)
+	d := newDatabase("", db, db, db)
 	if err := errors.Join(d.prepare(ctx), a.load(ctx, d)); err != nil {
 		return nil, errors.Join(err, d.close())
 	}
@@ -136,6 +139,7 @@ func New(ctx context.Context, db *sql.DB, cfg Config) (*Archive, error) {
 func (a *Archive) start() {
 	go a.write()
 	a.work.Go(a.upkeep)
+	a.work.Go(a.keepLog)
 	if a.toLook {
 		a.work.Go(a.look)
 	}

@@ -55,7 +55,6 @@ func (a *Archive) write() {
 			a.replace(d)
 		case <-idle.C:
 			a.retry()
-			a.checkpoint()
 		case <-a.ctx.Done():
 			for {
 				select {
@@ -81,7 +80,6 @@ func (a *Archive) run(first *job) {
 		} else {
 			a.commit(group)
 		}
-		a.checkpoint()
 		first = next
 	}
 }
@@ -212,8 +210,9 @@ func (a *Archive) committed(w *writing) {
 	for _, id := range w.dropped {
 		delete(a.topics, id)
 	}
+	written := int64(1)
 	for _, c := range w.changes {
-		a.dirty += max(c.messages, -c.messages)
+		written += max(c.messages, -c.messages)
 	}
 	a.marks.moved(w.marks)
 	if w.healed {
@@ -222,7 +221,7 @@ func (a *Archive) committed(w *writing) {
 	for _, shard := range w.found {
 		delete(a.missing, shard)
 	}
-	a.dirty++
+	a.wrote(written)
 }
 
 // do has the writer do something, and waits for it.
