@@ -12,6 +12,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/status-im/shoal/message"
+	"github.com/status-im/shoal/sharding"
 )
 
 // gate is the router's only validator. It dispatches to the shard's rules by a
@@ -23,7 +24,7 @@ func (r *Relay) gate(ctx context.Context, from peer.ID, msg *pubsub.Message) pub
 	}
 	if own, ok := msg.ValidatorData.(*ownMessage); ok {
 		own.fresh = true // judged by Publish
-		r.deliver(st, from, own.in)
+		r.deliver(st, from, own.in.Message, true)
 		return pubsub.ValidationAccept
 	}
 	m, err := message.Decode(msg.Data)
@@ -41,7 +42,7 @@ func (r *Relay) gate(ctx context.Context, from peer.ID, msg *pubsub.Message) pub
 	switch verdict {
 	case message.Accept:
 		r.peers.accepted(from, st.topic, messageKey(msg.ID), len(msg.Data))
-		r.deliver(st, from, in)
+		r.deliver(st, from, m, true)
 		return pubsub.ValidationAccept
 	case message.Reject:
 		st.traffic.rejected.Add(1)
@@ -120,25 +121,50 @@ func (r *Relay) contain(st *shardState, verdict *message.Verdict) {
 	}
 }
 
-func (r *Relay) deliver(st *shardState, from peer.ID, in *message.Received) {
-	st.traffic.deliver(in.Message)
-	readers := st.currentReaders()
+// Deliver hands a message that came another way than through the mesh (filter,
+// store) to the shard's Subscriptions, unless it was delivered within the last ten
+// minutes, whichever way: it returns whether it was news. The caller has judged
+// it by the shard's rules, which aren't asked, and doesn't change it any more.
+func (r *Relay) Deliver(s sharding.Shard, from peer.ID, m *message.Message) bool {
+	st := r.shards.get(s.PubsubTopic())
+	if st == nil || r.closed.Load() {
+		return false
+	}
+	return r.deliver(st, from, m, false)
+}
+
+// Delivered tells whether a message was delivered within the last ten minutes at
+// least, and its timestamp, in Unix nanoseconds.
+func (r *Relay) Delivered(s sharding.Shard, h message.Hash) (timestamp int64, yes bool) {
+	if st := r.shards.get(s.PubsubTopic()); st != nil {
+		return st.known.get(r.seed, h)
+	}
+	return 0, false
+}
+
+// deliver gives a message to those who want it. lent says that its bytes are the
+// router's.
+func (r *Relay) deliver(st *shardState, from peer.ID, m *message.Message, lent bool) bool {
+	hash, now := m.Hash(st.topic), r.cfg.Now()
+	if !st.known.add(r.seed, hash, m.Timestamp, now) {
+		st.traffic.duplicates.Add(1)
+		return false
+	}
+	st.traffic.deliver(m)
 	var env *Envelope
-	for _, sub := range readers {
-		if !sub.wants(in.Message.ContentTopic) {
+	for _, sub := range st.currentReaders() {
+		if !sub.wants(m.ContentTopic) {
 			continue
 		}
 		if env == nil {
-			env = &Envelope{
-				Shard:      st.shard,
-				Message:    in.Message.Clone(), // the router keeps the bytes
-				Hash:       in.Message.Hash(st.topic),
-				From:       from,
-				ReceivedAt: r.cfg.Now(),
+			if lent {
+				m = m.Clone()
 			}
+			env = &Envelope{Shard: st.shard, Message: m, Hash: hash, From: from, ReceivedAt: now}
 		}
 		sub.push(env)
 	}
+	return true
 }
 
 // pace keeps what could be said of every message from being said too often.

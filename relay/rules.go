@@ -69,6 +69,8 @@ type shardState struct {
 	pending atomic.Int64
 	readers atomic.Pointer[[]*Subscription]
 	traffic shardTraffic
+	known   known
+	holders atomic.Int64 // Subscriptions that aren't passive
 
 	overloads, panics, fewPeers pace
 
@@ -77,10 +79,7 @@ type shardState struct {
 	leave  pubsub.RelayCancelFunc
 }
 
-func (st *shardState) joined() bool {
-	readers := st.readers.Load()
-	return readers != nil && len(*readers) > 0
-}
+func (st *shardState) joined() bool { return st.holders.Load() > 0 }
 
 func (st *shardState) currentReaders() []*Subscription {
 	if readers := st.readers.Load(); readers != nil {

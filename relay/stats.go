@@ -37,7 +37,7 @@ type ShardStats struct {
 	// refused for want of room, at the gate or before, and Panics the panics of
 	// the shard's rules.
 	Rejected, Ignored, Overload, Panics uint64
-	// Duplicates were seen before.
+	// Duplicates were seen before, by their bytes or by their hash.
 	Duplicates uint64
 	// In and Out count messages received from and queued for peers, copies
 	// included; BytesIn and BytesOut their bytes.

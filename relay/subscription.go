@@ -50,16 +50,20 @@ type SubscribeConfig struct {
 	// ContentTopics are the topics delivered. Empty: all, for as long as none
 	// is added.
 	ContentTopics []string
+	// Passive doesn't join the shard's mesh and doesn't keep it: it gets what
+	// comes while others do, and what [Relay.Deliver] brings.
+	Passive bool
 }
 
 // Subscription is one reader of a shard. Its methods are safe for concurrent
 // use.
 type Subscription struct {
-	relay  *Relay
-	st     *shardState
-	buffer int
-	topics atomic.Pointer[map[string]struct{}]
-	total  atomic.Uint64
+	relay   *Relay
+	st      *shardState
+	buffer  int
+	passive bool
+	topics  atomic.Pointer[map[string]struct{}]
+	total   atomic.Uint64
 
 	mu    sync.Mutex
 	queue []*Envelope // a ring once it has grown to buffer
@@ -71,8 +75,8 @@ type Subscription struct {
 	done  chan struct{}
 }
 
-// Subscribe joins the shard's mesh, if this is the first Subscription, and
-// starts delivering what passes the shard's rules, own messages included.
+// Subscribe joins the shard's mesh, if this is the first Subscription that isn't
+// passive, and starts delivering what passes the shard's rules, own messages included.
 func (r *Relay) Subscribe(s sharding.Shard, cfg SubscribeConfig) (*Subscription, error) {
 	if err := s.Valid(); err != nil {
 		return nil, fmt.Errorf("relay: %w", err)
@@ -87,9 +91,9 @@ func (r *Relay) Subscribe(s sharding.Shard, cfg SubscribeConfig) (*Subscription,
 	sub := &Subscription{
 		relay:  r,
 		st:     st,
-		buffer: cfg.Buffer,
-		wake:   make(chan struct{}, 1),
-		done:   make(chan struct{}),
+		buffer: cfg.Buffer, passive: cfg.Passive,
+		wake: make(chan struct{}, 1),
+		done: make(chan struct{}),
 	}
 	if len(cfg.ContentTopics) > 0 {
 		sub.AddTopics(cfg.ContentTopics...)
@@ -99,10 +103,13 @@ func (r *Relay) Subscribe(s sharding.Shard, cfg SubscribeConfig) (*Subscription,
 	if r.closed.Load() {
 		return nil, errClosed
 	}
-	if st.leave == nil {
+	if st.leave == nil && !cfg.Passive {
 		if err := r.join(st); err != nil {
 			return nil, err
 		}
+	}
+	if !cfg.Passive {
+		st.holders.Add(1)
 	}
 	readers := append(slices.Clone(st.currentReaders()), sub)
 	st.readers.Store(&readers)
@@ -148,6 +155,16 @@ func (s *Subscription) RemoveTopics(topics ...string) {
 			delete(set, t)
 		}
 	})
+}
+
+// Topics returns the content topics delivered. All is true for a Subscription of
+// all topics.
+func (s *Subscription) Topics() (topics []string, all bool) {
+	set := s.topics.Load()
+	if set == nil {
+		return nil, true
+	}
+	return slices.Collect(maps.Keys(*set)), false
 }
 
 func (s *Subscription) changeTopics(change func(map[string]struct{})) {
@@ -316,14 +333,19 @@ func (s *Subscription) All(ctx context.Context) iter.Seq2[*Envelope, error] {
 func (s *Subscription) Lost() uint64 { return s.total.Load() }
 
 // Close ends the Subscription at once, whatever its reader does, and leaves the
-// shard's mesh if it was the last. It is idempotent.
+// shard's mesh if it was the last that isn't passive. It is idempotent.
 func (s *Subscription) Close() error {
 	s.st.mu.Lock()
 	defer s.st.mu.Unlock()
 	s.end()
-	readers := slices.DeleteFunc(slices.Clone(s.st.currentReaders()), func(x *Subscription) bool { return x == s })
+	readers := s.st.currentReaders()
+	i := slices.Index(readers, s)
+	if i < 0 {
+		return nil
+	}
+	readers = slices.Delete(slices.Clone(readers), i, i+1)
 	s.st.readers.Store(&readers)
-	if len(readers) == 0 && s.st.leave != nil {
+	if !s.passive && s.st.holders.Add(-1) == 0 && s.st.leave != nil {
 		s.st.leave()
 		s.st.leave = nil
 	}
