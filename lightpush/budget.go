@@ -1,0 +1,89 @@
+package lightpush
+
+import (
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+)
+
+// budget is a token bucket for each peer: rate tokens a second, at most burst.
+//
+// The table is bounded. A peer whose bucket is full again is no different from a
+// stranger, so only such peers are forgotten: nobody gains a fresh bucket by
+// pushing his own out of the table under other names. While all peers in it are
+// busy, those who don't fit in share one bucket.
+type budget struct {
+	rate  float64 // not positive: no limit
+	burst float64
+	limit int
+
+	mu        sync.Mutex
+	peers     map[peer.ID]bucket
+	strangers bucket
+	swept     time.Time
+}
+
+type bucket struct {
+	tokens float64 // may be negative: taken in advance
+	at     time.Time
+}
+
+// maxPeers is how many peers a budget tells apart.
+const maxPeers = 4096
+
+func newBudget(rate float64, burst int) *budget {
+	return &budget{rate: rate, burst: float64(max(burst, 1)), limit: maxPeers, peers: make(map[peer.ID]bucket)}
+}
+
+// take takes a token if there is one, or will be within patience, and says when it
+// may be used; or else when there will be one.
+func (b *budget) take(p peer.ID, now time.Time, patience time.Duration) (wait time.Duration, ok bool) {
+	if b.rate <= 0 {
+		return 0, true
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	k, known := b.peers[p]
+	if !known && len(b.peers) >= b.limit {
+		b.sweep(now)
+	}
+	if known = known || len(b.peers) < b.limit; !known {
+		k = b.strangers
+	}
+	k = b.fill(k, now)
+	wait = time.Duration(max(0, 1-k.tokens) / b.rate * float64(time.Second))
+	if ok = wait <= patience; ok {
+		k.tokens--
+	}
+	if known {
+		b.peers[p] = k
+	} else {
+		b.strangers = k
+	}
+	return wait, ok
+}
+
+// fill brings a bucket up to now. The clock may step back.
+func (b *budget) fill(k bucket, now time.Time) bucket {
+	if k.at.IsZero() {
+		return bucket{tokens: b.burst, at: now}
+	}
+	if d := now.Sub(k.at); d > 0 {
+		return bucket{tokens: min(b.burst, k.tokens+d.Seconds()*b.rate), at: now}
+	}
+	return k
+}
+
+// sweep forgets those whose bucket is full, at most once a second.
+func (b *budget) sweep(now time.Time) {
+	if d := now.Sub(b.swept); d >= 0 && d < time.Second {
+		return
+	}
+	b.swept = now
+	for p, k := range b.peers {
+		if b.fill(k, now).tokens >= b.burst {
+			delete(b.peers, p)
+		}
+	}
+}

@@ -1,0 +1,93 @@
+package lightpush
+
+import (
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/status-im/shoal/message"
+)
+
+var (
+	LegacyCode      = legacyCode
+	ParseRetryAfter = parseRetryAfter
+)
+
+// Budget is the token bucket of each peer.
+type Budget struct{ *budget }
+
+// NewBudget returns one that tells so many peers apart.
+func NewBudget(rate float64, burst, peers int) Budget {
+	b := newBudget(rate, burst)
+	b.limit = peers
+	return Budget{b}
+}
+
+// Take takes n tokens and returns how many there were.
+func (b Budget) Take(p peer.ID, n int, now time.Time) (taken int) {
+	for range n {
+		if _, ok := b.take(p, now, 0); ok {
+			taken++
+		}
+	}
+	return taken
+}
+
+// Len is how many peers are in the table.
+func (b Budget) Len() int { return len(b.peers) }
+
+// MaxPeers is how many peers a server tells apart.
+const MaxPeers = maxPeers
+
+// Lanes is how many peers a client remembers.
+func (c *Client) Lanes() int {
+	c.lanes.mu.Lock()
+	defer c.lanes.mu.Unlock()
+	return len(c.lanes.peers)
+}
+
+// For fuzzing: the codecs without a stream.
+
+func versionOf(number int) *version {
+	if number == legacy.number {
+		return legacy
+	}
+	return current
+}
+
+// Request is a request taken apart.
+type Request struct {
+	ID, Topic string
+	HasTopic  bool
+	Message   []byte
+}
+
+// RequestOf reads a request.
+func RequestOf(version int, b []byte) (Request, error) {
+	r, err := versionOf(version).decodeRequest(b)
+	return Request{r.id, r.topic, r.hasTopic, r.message}, err
+}
+
+// AppendRequest words a push.
+func AppendRequest(version int, id, topic string, m *message.Message) []byte {
+	return versionOf(version).appendRequest(nil, id, topic, m)
+}
+
+// Response is a response taken apart.
+type Response struct {
+	ID    string
+	Code  StatusCode
+	Desc  string
+	Peers int
+}
+
+// ResponseOf reads a response.
+func ResponseOf(version int, b []byte) (Response, error) {
+	r, err := versionOf(version).decodeResponse(b)
+	return Response{r.id, r.code, r.desc, r.peers}, err
+}
+
+// AppendResponse words an answer.
+func AppendResponse(version int, r Response) []byte {
+	return versionOf(version).appendResponse(nil, response{id: r.ID, code: r.Code, desc: r.Desc, peers: r.Peers})
+}

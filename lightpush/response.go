@@ -1,0 +1,123 @@
+package lightpush
+
+import (
+	"math"
+
+	"google.golang.org/protobuf/encoding/protowire"
+)
+
+// The fields of LightPushResponse, version 3, and of PushResponse, version 2.
+const (
+	resID    protowire.Number = 1
+	resCode  protowire.Number = 10
+	resDesc  protowire.Number = 11
+	resPeers protowire.Number = 12
+
+	legacySuccess protowire.Number = 1
+	legacyInfo    protowire.Number = 2
+)
+
+// response is an answer in either version.
+type response struct {
+	id    string
+	code  StatusCode
+	desc  string
+	peers int // -1: not said
+}
+
+// appendResponse writes a response of version 3. nwaku fails without the first two
+// fields, and takes a success without the last for a failure.
+func appendResponse(b []byte, r response) []byte {
+	b = appendString(b, resID, r.id)
+	b = appendVarint(b, resCode, uint64(r.code))
+	b = appendString(b, resDesc, r.desc)
+	if r.code == StatusSuccess {
+		b = appendVarint(b, resPeers, uint64(max(r.peers, 0)))
+	}
+	return b
+}
+
+// appendLegacyResponse writes a response of version 2. go-waku needs the response to
+// be there, nwaku its first field.
+func appendLegacyResponse(b []byte, r response) []byte {
+	success := protowire.EncodeBool(r.code == StatusSuccess)
+	b = appendString(b, rpcID, r.id)
+	b = appendLength(b, rpcResponse, protowire.SizeTag(legacySuccess)+1+sizeBytes(legacyInfo, len(r.desc)))
+	b = appendVarint(b, legacySuccess, success)
+	return appendString(b, legacyInfo, r.desc)
+}
+
+// decodeResponse reads a response of version 3. Of a field that occurs twice the
+// last counts. Unknown fields are skipped. The error is ErrMalformed.
+func decodeResponse(b []byte) (response, error) {
+	r := response{peers: -1}
+	err := fields(b, func(f field) (err error) {
+		var v uint64
+		switch f.num {
+		case resID:
+			r.id, err = f.id()
+		case resCode:
+			v, err = f.varint("status_code")
+			r.code = StatusCode(min(v, math.MaxUint32))
+		case resDesc:
+			r.desc, err = f.words("status_desc")
+		case resPeers:
+			v, err = f.varint("relay_peer_count")
+			r.peers = int(min(v, math.MaxInt32))
+		}
+		return err
+	})
+	if err == nil && r.code == 0 {
+		err = malformed("there is no status_code")
+	}
+	if err != nil {
+		return response{}, err
+	}
+	return r, nil
+}
+
+// decodeLegacyResponse is decodeResponse for version 2. is_success may be absent,
+// which go-waku means by false.
+func decodeLegacyResponse(b []byte) (response, error) {
+	var (
+		r     = response{peers: -1}
+		inner []byte
+		v     uint64
+	)
+	err := fields(b, func(f field) (err error) {
+		switch f.num {
+		case rpcID:
+			r.id, err = f.id()
+		case rpcResponse:
+			inner, err = f.present("response")
+		}
+		return err
+	})
+	if err == nil && inner == nil {
+		err = malformed("there is no response")
+	}
+	if err == nil {
+		err = fields(inner, func(f field) (err error) {
+			switch f.num {
+			case legacySuccess:
+				v, err = f.varint("is_success")
+			case legacyInfo:
+				r.desc, err = f.words("info")
+			}
+			return err
+		})
+	}
+	if err != nil {
+		return response{}, err
+	}
+	if r.code = StatusSuccess; v == 0 {
+		r.code = legacyCode(r.desc)
+	}
+	return r, nil
+}
+
+// words is a description.
+func (f field) words(name string) (string, error) {
+	b, err := f.raw(name)
+	return printable(string(b[:min(len(b), maxDesc)])), err
+}
