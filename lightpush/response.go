@@ -50,7 +50,10 @@ func appendLegacyResponse(b []byte, r response) []byte {
 // decodeResponse reads a response of version 3. Of a field that occurs twice the
 // last counts. Unknown fields are skipped. The error is ErrMalformed.
 func decodeResponse(b []byte) (response, error) {
-	r := response{peers: -1}
+	var (
+		r    = response{peers: -1}
+		desc []byte
+	)
 	err := fields(b, func(f field) (err error) {
 		var v uint64
 		switch f.num {
@@ -60,7 +63,7 @@ func decodeResponse(b []byte) (response, error) {
 			v, err = f.varint("status_code")
 			r.code = StatusCode(min(v, math.MaxUint32))
 		case resDesc:
-			r.desc, err = f.words("status_desc")
+			desc, err = f.raw("status_desc")
 		case resPeers:
 			v, err = f.varint("relay_peer_count")
 			r.peers = int(min(v, math.MaxInt32))
@@ -73,6 +76,7 @@ func decodeResponse(b []byte) (response, error) {
 	if err != nil {
 		return response{}, err
 	}
+	r.desc = words(desc)
 	return r, nil
 }
 
@@ -82,6 +86,7 @@ func decodeLegacyResponse(b []byte) (response, error) {
 	var (
 		r     = response{peers: -1}
 		inner []byte
+		info  []byte
 		v     uint64
 	)
 	err := fields(b, func(f field) (err error) {
@@ -102,7 +107,7 @@ func decodeLegacyResponse(b []byte) (response, error) {
 			case legacySuccess:
 				v, err = f.varint("is_success")
 			case legacyInfo:
-				r.desc, err = f.words("info")
+				info, err = f.raw("info")
 			}
 			return err
 		})
@@ -110,14 +115,12 @@ func decodeLegacyResponse(b []byte) (response, error) {
 	if err != nil {
 		return response{}, err
 	}
+	r.desc = words(info)
 	if r.code = StatusSuccess; v == 0 {
 		r.code = legacyCode(r.desc)
 	}
 	return r, nil
 }
 
-// words is a description.
-func (f field) words(name string) (string, error) {
-	b, err := f.raw(name)
-	return printable(string(b[:min(len(b), maxDesc)])), err
-}
+// words makes a description of what may be long, and isn't always text.
+func words(b []byte) string { return printable(string(b[:min(len(b), maxDesc)])) }

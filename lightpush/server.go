@@ -264,17 +264,20 @@ func (s *Server) relay(ctx context.Context, from peer.ID, shard sharding.Shard, 
 		peers, err := s.call(ctx, from, shard, m)
 		done <- outcome{peers, err}
 	})
+	var o outcome
 	select {
-	case o := <-done:
-		return o.peers, o.err
+	case o = <-done:
 	case <-ctx.Done():
+		select {
+		case o = <-done: // cancel comes right after it
+		default:
+			o.err = context.Cause(ctx)
+		}
 	}
-	select {
-	case o := <-done: // cancel comes with it
-		return o.peers, o.err
-	default:
-		return 0, context.Cause(ctx)
+	if errors.Is(o.err, context.DeadlineExceeded) && context.Cause(ctx) == errSlow {
+		o.err = errSlow // the relayer gave up in time
 	}
+	return o.peers, o.err
 }
 
 // turn waits until the relayer may be handed one more message.

@@ -1,0 +1,5 @@
+//go:build !race
+
+package lightpush_test
+
+const raceEnabled = false
