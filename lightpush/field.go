@@ -76,6 +76,11 @@ func (f field) id() (string, error) {
 	return f.text("request_id")
 }
 
+// isID says whether id has no error.
+func (f field) isID() bool {
+	return f.typ == protowire.BytesType && len(f.bytes) <= maxID && utf8.Valid(f.bytes)
+}
+
 func appendString(b []byte, num protowire.Number, s string) []byte {
 	return protowire.AppendString(protowire.AppendTag(b, num, protowire.BytesType), s)
 }

@@ -41,9 +41,8 @@ func hello() *message.Message {
 // large is a message whose encoding has so many bytes.
 func large(size int) *message.Message {
 	m := hello()
-	m.Payload = nil
-	m.Payload = make([]byte, size-m.Size())
-	m.Payload = m.Payload[:len(m.Payload)-(m.Size()-size)]
+	m.Payload = make([]byte, size)
+	m.Payload = m.Payload[:2*size-m.Size()] // the lengths of the lengths are the same
 	return m
 }
 

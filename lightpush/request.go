@@ -102,7 +102,7 @@ func (r *request) read(b []byte, set func(f field) error) error {
 	var wrong error // the first thing that doesn't keep us from reading on
 	err := fields(b, func(f field) error {
 		switch {
-		case f.num == reqID && (wrong == nil || f.typ == protowire.BytesType && len(f.bytes) <= maxID):
+		case f.num == reqID && (wrong == nil || f.isID()):
 			id, err := f.id()
 			r.id, wrong = id, cmp.Or(wrong, err)
 		case f.num != reqID && wrong == nil:

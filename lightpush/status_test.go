@@ -204,18 +204,17 @@ func TestLegacyWords(t *testing.T) {
 
 func TestRetryAfter(t *testing.T) {
 	for words, want := range map[string]time.Duration{
-		"":                                      0,
-		"retry after":                           0,
-		"retry after ":                          0,
-		"retry after soon":                      0,
-		"retry after 250ms":                     250 * time.Millisecond,
-		"x, retry after 1m":                     time.Minute,
-		"retry after 9h":                        time.Minute,
-		"retry after -9h":                       0,
-		"retry after 1s, no, retry after 2s":    2 * time.Second,
-		"retry after 9223372036854775808ns":     0,
-		"retry after 1000000000000000000000h":   0,
-		"retry after " + strings.Repeat("9", 1): 0,
+		"":                                    0,
+		"retry after":                         0,
+		"retry after ":                        0,
+		"retry after soon":                    0,
+		"retry after 250ms":                   250 * time.Millisecond,
+		"x, retry after 1m":                   time.Minute,
+		"retry after 9h":                      time.Minute,
+		"retry after -9h":                     0,
+		"retry after 1s, no, retry after 2s":  2 * time.Second,
+		"retry after 9223372036854775808ns":   0,
+		"retry after 1000000000000000000000h": 0,
 	} {
 		require.Equal(t, want, lightpush.ParseRetryAfter(words), words)
 	}
