@@ -10,8 +10,9 @@ import (
 const (
 	// singleRate and singleBurst are what go-waku takes of streams, a little less.
 	singleRate, singleBurst = 14.0, 16.0
-	// maxTries is how often one push may fail by itself.
-	maxTries = 2
+	// maxTries is how often one push may fail by itself: less often than it takes
+	// to lose a subscriber.
+	maxTries = DefaultFailures - 1
 	// Pauses after a failure.
 	firstRetry, longestRetry = 250 * time.Millisecond, 5 * time.Second
 )

@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
-	"os"
+	"net"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
@@ -69,13 +69,18 @@ func (u *subscriber) stream(ctx context.Context, careful bool) (*kept, error) {
 func (u *subscriber) closed(k *kept) bool {
 	k.stream.SetReadDeadline(time.Now())
 	_, err := k.stream.Read(make([]byte, 1))
-	if errors.Is(err, os.ErrDeadlineExceeded) {
+	if timedOut(err) {
 		return false
 	}
 	if u.leave(k) {
 		k.stream.Reset()
 	}
 	return true
+}
+
+func timedOut(err error) bool {
+	var e net.Error
+	return errors.As(err, &e) && e.Timeout()
 }
 
 // leave reports whether k was kept until now. Whoever ends that ends the stream.
@@ -142,7 +147,7 @@ func (u *subscriber) watched(k *kept, began time.Time, n int, err error) (reset 
 	if u.kept != k {
 		return false, nil
 	}
-	if n == 0 && errors.Is(err, os.ErrDeadlineExceeded) {
+	if n == 0 && timedOut(err) {
 		k.trusted, k.recent, k.bytes = true, nil, 0
 		u.failures = 0
 		u.start()
@@ -155,7 +160,7 @@ func (u *subscriber) watched(k *kept, began time.Time, n int, err error) (reset 
 		u.start()
 		return true, nil
 	}
-	if k.careful && len(k.recent) == 1 {
+	if len(k.recent) == 1 {
 		k.recent[0].tries++ // nobody else's fault
 	}
 	u.again(k.recent)
