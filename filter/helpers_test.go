@@ -209,3 +209,9 @@ func numbers(from, to int) (all []string) {
 }
 
 func since(t time.Time) time.Duration { return time.Since(t) }
+
+// percentile sorts its input.
+func percentile(all []time.Duration, p int) time.Duration {
+	slices.Sort(all)
+	return all[min(len(all)*p/100, len(all)-1)]
+}

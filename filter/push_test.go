@@ -220,7 +220,7 @@ func TestStreamEndedLater(t *testing.T) {
 
 // Who doesn't read is forgotten, and nobody else notices.
 func TestNeverReads(t *testing.T) {
-	const healthy, stalled = 10, 10
+	const healthy, stalled = 5, 5
 	bubble(t, 1+healthy+stalled, func(t *testing.T, hosts []host.Host) {
 		evicted := new(box)
 		s := serve(t, hosts[0], filter.ServerConfig{OnEvict: evicted.failure, OnFailure: evicted.failure})
@@ -237,7 +237,7 @@ func TestNeverReads(t *testing.T) {
 			want(t, h, hosts[0], "a")
 		}
 		began, gone := time.Now(), time.Duration(0)
-		const messages = 50 * 60
+		const messages = 50 * 40
 		for i := range messages {
 			s.Push(pubsub, number("a", i, 2<<10))
 			time.Sleep(20 * time.Millisecond)
