@@ -71,7 +71,7 @@ func TestFanOut(t *testing.T) {
 
 // An idle subscriber costs no goroutine.
 func TestIdle(t *testing.T) {
-	bubble(t, 30, func(t *testing.T, hosts []host.Host) {
+	bubble(t, 10, func(t *testing.T, hosts []host.Host) {
 		s := serve(t, hosts[0], filter.ServerConfig{})
 		for _, h := range hosts[1:] {
 			h.SetStreamHandler(filter.PushID, func(network.Stream) {}) // keeps it, without a goroutine
@@ -84,7 +84,7 @@ func TestIdle(t *testing.T) {
 		}
 		s.Push(pubsub, text("a", "1"))
 		synctest.Wait()
-		require.Equal(t, before+1+29, p2ptest.Goroutines(), "the sweep, and a watch for each new stream")
+		require.Equal(t, before+1+9, p2ptest.Goroutines(), "the sweep, and a watch for each new stream")
 		time.Sleep(4 * time.Second)
 		require.Equal(t, before+1, p2ptest.Goroutines())
 		s.Push(pubsub, text("a", "2"))
@@ -237,10 +237,10 @@ func TestNeverReads(t *testing.T) {
 			want(t, h, hosts[0], "a")
 		}
 		began, gone := time.Now(), time.Duration(0)
-		const messages = 50 * 40
+		const messages = 25 * 40
 		for i := range messages {
-			s.Push(pubsub, number("a", i, 2<<10))
-			time.Sleep(20 * time.Millisecond)
+			s.Push(pubsub, number("a", i, 4<<10))
+			time.Sleep(40 * time.Millisecond)
 			for _, b := range boxes {
 				require.Equal(t, i+1, b.len(), "at once")
 			}

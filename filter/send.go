@@ -52,17 +52,26 @@ func (u *subscriber) work(single bool) {
 }
 
 func (u *subscriber) send(j *job) {
-	ctx, cancel := context.WithTimeoutCause(u.srv.ctx, u.srv.cfg.PushTimeout, ErrSlow)
-	defer cancel()
 	j.began = time.Now()
 	if j.single {
-		j.err = u.sendSingle(ctx, j)
+		j.err = u.sendSingle(j)
 	} else {
-		j.err = u.sendKept(ctx, j)
+		j.err = u.sendKept(j)
 	}
-	if j.err != nil && context.Cause(ctx) == ErrSlow {
-		j.err = ErrSlow
+}
+
+// limit is the context of what needs one and may take PushTimeout. Writing to a
+// stream that is kept doesn't: a context would be most of its cost.
+func (u *subscriber) limit() (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(u.srv.ctx, u.srv.cfg.PushTimeout, ErrSlow)
+}
+
+// slow is ErrSlow if that is what ended ctx, or else err.
+func slow(ctx context.Context, err error) error {
+	if err != nil && context.Cause(ctx) == ErrSlow {
+		return ErrSlow
 	}
+	return err
 }
 
 // next takes a push, or ends the worker. It also returns what was dropped and may be
@@ -161,10 +170,12 @@ func (u *subscriber) failed(began time.Time, err error) (evict error) {
 
 // sendSingle sends a push on a stream of its own, and waits for the subscriber to
 // end it.
-func (u *subscriber) sendSingle(ctx context.Context, j *job) error {
+func (u *subscriber) sendSingle(j *job) error {
+	ctx, cancel := u.limit()
+	defer cancel()
 	s, err := u.srv.host.NewStream(noDial(ctx), u.peer, PushID)
 	if err != nil {
-		return err
+		return slow(ctx, err)
 	}
 	stop := context.AfterFunc(ctx, func() { s.Reset() })
 	defer stop()
@@ -187,38 +198,45 @@ func (u *subscriber) sendSingle(ctx context.Context, j *job) error {
 	if err == nil {
 		err = errAnswer
 	}
-	return err
+	return slow(ctx, err)
 }
 
 var errAnswer = errors.New("the subscriber answers pushes")
 
 // sendKept sends a push on the stream that is kept for all. While that isn't trusted,
 // what becomes of pushes on it is for watch to see to.
-func (u *subscriber) sendKept(ctx context.Context, j *job) error {
-	k, err := u.stream(ctx, j.careful)
+func (u *subscriber) sendKept(j *job) error {
+	k, err := u.stream(j.careful)
 	if err != nil {
 		return err
 	}
 	if !u.remember(k, j.item) {
 		return errTaken
 	}
-	stop := context.AfterFunc(ctx, func() { k.stream.Reset() })
-	defer stop()
 	j.written = true
-	if _, err = k.stream.Write(j.frame); err == nil || context.Cause(ctx) != nil {
-		return err
-	}
-	u.mu.Lock()
-	watched := u.kept != k || !k.trusted
-	if !watched {
-		u.kept = nil
-	}
-	u.mu.Unlock()
-	if watched {
+	timer := time.AfterFunc(u.srv.cfg.PushTimeout, func() { k.stream.Reset() })
+	_, err = k.stream.Write(j.frame)
+	switch inTime := timer.Stop(); {
+	case err == nil:
+		return nil
+	case !inTime:
+		return ErrSlow
+	case !u.leaveTrusted(k):
 		return errTaken
 	}
 	k.stream.Reset()
 	return err
+}
+
+// leaveTrusted is leave for a stream that nobody watches any more.
+func (u *subscriber) leaveTrusted(k *kept) bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.kept != k || !k.trusted {
+		return false
+	}
+	u.kept = nil
+	return true
 }
 
 // remember holds on to what is written on a stream that isn't trusted. If that is

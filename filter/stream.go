@@ -37,7 +37,7 @@ func (k *kept) hasRoom(cfg ServerConfig) bool {
 }
 
 // stream returns the one that is kept, or a new one.
-func (u *subscriber) stream(ctx context.Context, careful bool) (*kept, error) {
+func (u *subscriber) stream(careful bool) (*kept, error) {
 	u.mu.Lock()
 	k := u.kept
 	trusted := k != nil && k.trusted
@@ -45,7 +45,7 @@ func (u *subscriber) stream(ctx context.Context, careful bool) (*kept, error) {
 	if k != nil && !(trusted && u.closed(k)) {
 		return k, nil
 	}
-	s, err := u.dial(ctx)
+	s, err := u.dial()
 	if err != nil {
 		return nil, err
 	}
@@ -96,10 +96,12 @@ func (u *subscriber) leave(k *kept) bool {
 
 // dial opens a stream and negotiates the protocol now, not with the first write:
 // what is read later is the subscriber's.
-func (u *subscriber) dial(ctx context.Context) (network.Stream, error) {
+func (u *subscriber) dial() (network.Stream, error) {
+	ctx, cancel := u.limit()
+	defer cancel()
 	s, err := u.srv.host.Network().NewStream(noDial(ctx), u.peer)
 	if err != nil {
-		return nil, err
+		return nil, slow(ctx, err)
 	}
 	stop := context.AfterFunc(ctx, func() { s.Reset() })
 	defer stop()
@@ -114,7 +116,7 @@ func (u *subscriber) dial(ctx context.Context) (network.Stream, error) {
 	}
 	if err != nil {
 		s.Reset()
-		return nil, err
+		return nil, slow(ctx, err)
 	}
 	return s, nil
 }

@@ -142,12 +142,12 @@ func (u *subscriber) mostSingles() int {
 func (u *subscriber) hasRoom() bool { return u.kept == nil || u.kept.hasRoom(u.srv.cfg) }
 
 // end drops what waits and ends the stream: by its end if all is well, and at once
-// if not. It doesn't wait: who doesn't read may hold up even the end. Whoever calls
+// if not, or in the middle of a push. It doesn't wait: who doesn't read may hold up even the end. Whoever calls
 // it is waited for by Close.
 func (u *subscriber) end(reason error) {
 	u.mu.Lock()
 	u.ended = true
-	k := u.kept
+	k, writing := u.kept, u.writing
 	u.kept = nil
 	u.lose(len(u.queue.items))
 	u.queue = queue{}
@@ -158,7 +158,7 @@ func (u *subscriber) end(reason error) {
 	}
 	switch {
 	case k == nil:
-	case reason == nil:
+	case reason == nil && !writing:
 		u.srv.wg.Go(func() { k.stream.Close() })
 	default:
 		u.srv.wg.Go(func() { k.stream.Reset() })
