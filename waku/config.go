@@ -17,6 +17,8 @@ import (
 	ma "github.com/multiformats/go-multiaddr"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/status-im/shoal/filter"
+	"github.com/status-im/shoal/lightpush"
 	"github.com/status-im/shoal/message"
 	"github.com/status-im/shoal/relay"
 	dosguard "github.com/status-im/shoal/rln-free-dos"
@@ -53,6 +55,10 @@ type config struct {
 	metrics        prometheus.Registerer
 	now            func() time.Time
 	archive        *archiveConfig
+
+	filterService    *filter.ServerConfig
+	lightPushService *lightpush.ServerConfig
+	filterPing       time.Duration
 
 	// Derived.
 	identity    crypto.PrivKey
@@ -209,6 +215,9 @@ func (c *config) checkLimits() error {
 	if c.given["WithMessageWindow"] == 0 {
 		c.window = defaultWindow
 	}
+	if c.given["WithFilterPing"] == 0 {
+		c.filterPing = defaultFilterPing
+	}
 	if c.given["WithRelayProfile"] == 0 {
 		c.profile = relay.Classic()
 	}
@@ -223,6 +232,8 @@ func (c *config) checkLimits() error {
 	case c.peerBudget.Messages < 0 || c.peerBudget.MessageBurst < 0 || c.peerBudget.Bytes < 0 ||
 		c.peerBudget.ByteBurst < 0 || c.peerBudget.Peers < 0:
 		return optionErrf("WithPeerBudget", "a number in it is negative: zero stands for the default")
+	case c.filterPing < time.Second || c.filterPing > maxFilterPing:
+		return optionErrf("WithFilterPing", "%v, want from %v to %v, after which service peers forget", c.filterPing, time.Second, maxFilterPing)
 	case c.window <= 0:
 		return optionErrf("WithMessageWindow", "%v, want a positive duration such as 5m", c.window)
 	case c.profile == relay.Profile{}:

@@ -25,6 +25,14 @@ var ErrNoKey = errors.New("waku: no key for a protected shard")
 // keeps the shard's messages.
 var ErrNoStorePeer = errors.New("waku: no store node")
 
+// ErrTopicsNeeded is what the error is, by errors.Is, of a light member's reader of
+// all content topics: service peers push topic by topic.
+var ErrTopicsNeeded = errors.New("waku: a light member's readers must name their content topics")
+
+// ErrNoServicePeer is what the error is, by errors.Is, when no connected peer serves
+// a light member.
+var ErrNoServicePeer = errors.New("waku: no service peer")
+
 var (
 	errNodeClosed   = fmt.Errorf("waku: node: %w", net.ErrClosed)
 	errLeft         = fmt.Errorf("waku: membership: %w", net.ErrClosed)
@@ -121,6 +129,22 @@ type RefusedError struct {
 func (e *RefusedError) Error() string {
 	return fmt.Sprintf("waku: shard %s: message refused (%s) by %s", e.Shard, e.Verdict, e.Reason)
 }
+
+// SendError is returned by Send when no service peer took a light member's message.
+type SendError struct {
+	Shard sharding.Shard
+	// Err joins what the service peers said; errors.As finds
+	// *lightpush.StatusError in it. It is [ErrNoServicePeer] if there was none.
+	Err error
+}
+
+// Error implements error.
+func (e *SendError) Error() string {
+	return fmt.Sprintf("waku: shard %s: nobody took the message: %s", e.Shard, line(e.Err))
+}
+
+// Unwrap returns Err.
+func (e *SendError) Unwrap() error { return e.Err }
 
 // HistoryError is why a history couldn't be read to its end. The message before
 // it was the last one that was read.

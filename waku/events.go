@@ -28,7 +28,8 @@ const (
 	// PeerCut: Peer was disconnected for what it sent; it may come back in ten
 	// minutes.
 	PeerCut
-	// ShardHealthChanged: State is Shard's new state, Count its mesh size.
+	// ShardHealthChanged: State is Shard's new state, Count its mesh size, or the
+	// number of service peers of a light member.
 	ShardHealthChanged
 	// KeyAdded: Key, in hex, counts on Shard from now on, or from its time on.
 	KeyAdded
@@ -54,6 +55,10 @@ const (
 	// StorePeerLeft: Peer gave an answer that can't be true and isn't asked for
 	// history for half an hour; Reason says what was wrong.
 	StorePeerLeft
+	// ServicePeerLeft: Peer pushed a message on Shard that isn't genuine, was
+	// disconnected, and serves no light member here for half an hour; Reason says
+	// what was wrong.
+	ServicePeerLeft
 	// EventsLost: this reader of events was too slow, Count events are missing
 	// here.
 	EventsLost
@@ -74,6 +79,7 @@ var eventWords = [...]string{
 	ClockOK:             "clock ok",
 	ArchiveStateChanged: "archive state changed",
 	StorePeerLeft:       "store peer left",
+	ServicePeerLeft:     "service peer left",
 	EventsLost:          "events lost",
 }
 
@@ -110,7 +116,7 @@ func (e Event) String() string {
 		fmt.Fprintf(&b, ": shard %s is %s, %d in mesh", e.Shard, e.State, e.Count)
 	case KeyAdded, KeyExpired:
 		fmt.Fprintf(&b, ": shard %s, key %s", e.Shard, e.Key)
-	case MessagesLost, ValidatorTrouble:
+	case MessagesLost, ValidatorTrouble, ServicePeerLeft:
 		fmt.Fprintf(&b, ": shard %s", e.Shard)
 	case ClockJumped:
 		fmt.Fprintf(&b, ": by %v", e.Offset.Round(time.Millisecond))

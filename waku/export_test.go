@@ -4,10 +4,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 
+	"github.com/status-im/shoal/message"
 	"github.com/status-im/shoal/relay"
+	"github.com/status-im/shoal/sharding"
 )
 
 // NodeOf is the node that a membership belongs to.
@@ -52,3 +55,22 @@ func (g Gater) Cut(p peer.ID) { g.cut(p, "test") }
 
 // Len is the number of peers in the book.
 func (g Gater) Len() int { return len(g.cuts) }
+
+// HostOf is the node's host.
+func HostOf(n *Node) host.Host { return n.host }
+
+// Mute makes a node's filter service push nothing more.
+func Mute(n *Node) {
+	for _, s := range n.shards.all() {
+		s.mu.Lock()
+		s.endFilter()
+		s.mu.Unlock()
+	}
+}
+
+// PushForged has a node's filter service push what nobody signed.
+func PushForged(n *Node, s sharding.Shard, contentTopic string, payload []byte) {
+	n.filterServer.Push(s.PubsubTopic(), &message.Message{
+		ContentTopic: contentTopic, Payload: payload, Timestamp: time.Now().UnixNano(), Meta: make([]byte, 64),
+	})
+}

@@ -3,16 +3,17 @@ package waku
 import (
 	"context"
 	"errors"
-	"slices"
 	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/status-im/shoal/message"
 	"github.com/status-im/shoal/store"
 )
 
 // follow reads history and then live messages. The reader of live messages is
-// there first. What came to the store while the mesh was away or young, or while
-// live messages were lost, is looked for afterwards.
+// there first. What came to the store while no messages came here, or had only begun
+// to, or while live messages were lost, is looked for afterwards.
 func (r *historyReader) follow(ctx context.Context) error {
 	live, err := r.member.subscribe(max(followBuffer, r.member.buffer), r.q.ContentTopics)
 	if err != nil {
@@ -20,7 +21,7 @@ func (r *historyReader) follow(ctx context.Context) error {
 	}
 	defer live.Close()
 	s := r.member.shard
-	up := s.meshSince()
+	up := s.liveSince()
 	complete := stood(up, followSettle)
 	if err := r.read(ctx, r.q.Since, time.Time{}); err != nil {
 		return err
@@ -32,7 +33,7 @@ func (r *historyReader) follow(ctx context.Context) error {
 		if err := r.live(ctx, live, up, complete, wait); err != nil {
 			return err
 		}
-		up = s.meshSince()
+		up = s.liveSince()
 		complete = stood(up, followSettle)
 		switch err := r.makeUp(ctx); {
 		case errors.Is(err, errEnough), ctx.Err() != nil:
@@ -56,7 +57,7 @@ func (r *historyReader) live(ctx context.Context, live *Reader, up *time.Time, c
 		if lost, err := r.liveFor(ctx, live, followLook); lost || err != nil {
 			return err
 		}
-		now := r.member.shard.meshSince()
+		now := r.member.shard.liveSince()
 		if complete && now != up {
 			complete, again = false, time.Now().Add(wait)
 		}
@@ -91,62 +92,20 @@ func (r *historyReader) liveFor(ctx context.Context, live *Reader, d time.Durati
 	}
 }
 
-// makeUp looks for messages that came to the store and not here. It asks for hashes
-// first: most of them are known.
+// makeUp looks for messages that came to the store and not here.
 func (r *historyReader) makeUp(ctx context.Context) error {
 	since := r.again()
 	walks, err := r.walks(since, time.Time{}, true)
 	if err != nil {
 		return err
 	}
+	c := &catchUp{
+		since: since, topics: r.q.ContentTopics,
+		known: func(h message.Hash) (int64, bool) { t, ok := r.seen[h]; return t, ok },
+		hand:  func(e store.Entry, from peer.ID) error { return r.hand(r.stored(e, from)) },
+	}
 	for _, h := range walks {
-		var order hashOrder
-		for h.walk.more() {
-			page, err := h.walk.next(ctx)
-			if err != nil {
-				return err
-			}
-			known := map[message.Hash]store.Key{}
-			err = r.fetch(ctx, h.walk, page, since, known)
-			if err == nil {
-				err = order.check(page, known)
-			}
-			if errors.Is(err, store.ErrOrder) || errors.Is(err, store.ErrEndless) || errors.Is(err, store.ErrNotAsked) {
-				err = &store.AnswerError{Peer: h.walk.peer, Err: err}
-				r.member.shard.node.storeFailed(h.walk.peer, err)
-			}
-			if err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// fetch hands on those of page that are news, and notes the places of all.
-func (r *historyReader) fetch(ctx context.Context, w *storeWalk, page []store.Entry, since time.Time, known map[message.Hash]store.Key) error {
-	var missing []message.Hash
-	for _, e := range page {
-		if t, ok := r.seen[e.Hash]; ok {
-			known[e.Hash] = store.Key{Time: t, Hash: e.Hash}
-		} else {
-			missing = append(missing, e.Hash)
-		}
-	}
-	if len(missing) == 0 {
-		return nil
-	}
-	entries, err := w.lookup(ctx, missing)
-	if err != nil {
-		return err
-	}
-	for _, e := range entries {
-		if e.Message.Timestamp < since.UnixNano() && !since.IsZero() ||
-			len(r.q.ContentTopics) > 0 && !slices.Contains(r.q.ContentTopics, e.Message.ContentTopic) {
-			return store.ErrNotAsked
-		}
-		known[e.Hash] = e.Key()
-		if err := r.hand(r.stored(e, w.peer)); err != nil {
+		if err := c.read(ctx, h.walk); err != nil {
 			return err
 		}
 	}

@@ -41,23 +41,6 @@ func (s State) String() string {
 	return fmt.Sprintf("state %d", uint8(s))
 }
 
-// Mode says how the node takes part in a shard.
-type Mode uint8
-
-// The modes.
-const (
-	// ModeRelay: by the shard's relay mesh.
-	ModeRelay Mode = iota + 1
-)
-
-// String returns "relay".
-func (m Mode) String() string {
-	if m == ModeRelay {
-		return "relay"
-	}
-	return fmt.Sprintf("mode %d", uint8(m))
-}
-
 // Health is a node's state at one moment: a value, nobody else's.
 type Health struct {
 	// At is the node's clock.
@@ -92,6 +75,7 @@ type Health struct {
 // ShardHealth is the state of one shard.
 type ShardHealth struct {
 	Shard sharding.Shard
+	// Mode is how the node takes part; ModeLight if all memberships are light.
 	Mode  Mode
 	State State
 	// Reason says in a sentence why State isn't Sufficient, or why nothing can
@@ -117,6 +101,39 @@ type ShardHealth struct {
 	Refused map[string]uint64
 	// Validators are the plugged-in ones that aren't well.
 	Validators []ValidatorHealth
+	// Light is how light members are served; nil while the shard is relayed.
+	Light *LightHealth
+}
+
+// LightHealth is how a shard's light members are served. The shard is Sufficient
+// with two service peers that push everything, Minimal with one.
+type LightHealth struct {
+	// ServicePeers are those asked to push, the oldest first.
+	ServicePeers []ServicePeer
+	// Topics counts the content topics that readers want, Covered those that a
+	// service peer has confirmed.
+	Topics, Covered int
+	// Gaps counts the times that are still to be read back from a store, and
+	// GapFailure says why that failed last.
+	Gaps       int
+	GapFailure string
+	// Refused counts messages pushed that didn't pass the shard's rules.
+	Refused uint64
+	// Failure says which service peer failed last, and why.
+	Failure string
+}
+
+// ServicePeer is one that pushes a light member's messages.
+type ServicePeer struct {
+	Peer peer.ID
+	// Topics counts the content topics that it has confirmed, Pushed what it has
+	// pushed.
+	Topics int
+	Pushed uint64
+	// Suspect is true while it doesn't answer.
+	Suspect bool
+	// Proof is when it was last known to push, by the node's clock.
+	Proof time.Time
 }
 
 // ValidatorHealth is the state of a plugged-in validator.
@@ -221,6 +238,10 @@ func (s *shard) health(stats relay.ShardStats) ShardHealth {
 			h.Validators = append(h.Validators, v)
 		}
 	}
+	if s.isLight() {
+		h.Mode, h.Mesh = ModeLight, 0
+		s.light.health(&h)
+	}
 	h.Reason = h.reason(s.node.cfg.profile.DLow)
 	return h
 }
@@ -260,6 +281,8 @@ func (h ShardHealth) reason(dLow int) string {
 		return fmt.Sprintf("validator %q doesn't answer: nothing passes", h.Validators[stuck].Name)
 	case h.State == Sufficient:
 		return ""
+	case h.Light != nil:
+		return h.Light.reason()
 	case h.Peers == 0:
 		return "no connected peer carries the shard"
 	case h.Mesh == 0:

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -40,6 +41,7 @@ type JoinOption func(*joinConfig)
 type joinConfig struct {
 	signer  *dosguard.PrivateKey
 	signs   bool
+	modes   []Mode
 	buffer  int
 	buffers bool
 	await   bool
@@ -50,9 +52,6 @@ type joinConfig struct {
 func SignWith(key *dosguard.PrivateKey) JoinOption {
 	return func(c *joinConfig) { c.signer, c.signs = key, true }
 }
-
-// AsRelay takes part in the shard's relay mesh. It is the default.
-func AsRelay() JoinOption { return func(*joinConfig) {} }
 
 // WithBuffer sets how many messages are held for each reader of the membership.
 // When a reader falls behind, the oldest are dropped, counted, and reported to it
@@ -67,7 +66,7 @@ func AwaitKey() JoinOption { return func(c *joinConfig) { c.await = true } }
 
 // Join makes the node part of a community's shard, or of an unprotected one.
 // Joining is quick and needs nobody else; messages flow when the mesh has formed,
-// which [Health] tells. A shard can be joined several times, by parts of a
+// or service peers are found, which [Health] tells. A shard can be joined several times, by parts of a
 // program that don't know each other: the memberships share the shard, its keys
 // and its replay memory, and each leaves for itself. Only when nobody is a member
 // of a shard may a Join bring other keys than the shard had before; and a shard
@@ -95,7 +94,7 @@ func (n *Node) Join(ctx context.Context, c Community, opts ...JoinOption) (*Memb
 	if n.isClosed() {
 		return nil, errNodeClosed
 	}
-	m, err := n.ensureShard(c.Shard).join(t, cfg.buffer)
+	m, err := n.ensureShard(c.Shard).join(t, cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -127,6 +126,8 @@ func (n *Node) terms(c Community, cfg joinConfig) (terms, error) {
 	case c.Shard.Cluster != n.cfg.network.Cluster:
 		return fail("the node belongs to network %s: its shards are %d/0 to %d/%d", n.cfg.network,
 			n.cfg.network.Cluster, n.cfg.network.Cluster, sharding.MaxIndex)
+	case slices.Contains(cfg.modes, ModeRelay) && slices.Contains(cfg.modes, ModeLight):
+		return fail("AsRelay and AsLight: a membership is one of the two, and may Switch later")
 	case cfg.signs && cfg.signer == nil:
 		return fail("SignWith: the key is nil: leave the option out to listen only")
 	case cfg.buffers && cfg.buffer < 1:
@@ -138,33 +139,41 @@ func (n *Node) terms(c Community, cfg joinConfig) (terms, error) {
 }
 
 // join adds a membership. The rules are in force before the shard is.
-func (s *shard) join(t terms, buffer int) (*Membership, error) {
+func (s *shard) join(t terms, cfg joinConfig) (*Membership, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.agree(t); err != nil {
 		return nil, err
 	}
-	// What holds the shard reads nothing: no message has an empty content topic.
-	hold, err := s.node.relay.Subscribe(s.shard, relay.SubscribeConfig{Buffer: 1, ContentTopics: []string{""}})
-	if err != nil {
-		return nil, fmt.Errorf("waku: joining shard %s: %w", s.shard, err)
+	m := &Membership{shard: s, mode: ModeRelay, buffer: cfg.buffer, signer: t.signer, readers: map[*Reader]struct{}{}}
+	if slices.Contains(cfg.modes, ModeLight) {
+		m.mode = ModeLight
+		s.light.start()
+	} else {
+		var err error
+		if m.hold, err = s.holdLocked(); err != nil {
+			return nil, err
+		}
 	}
-	if err := s.beginArchive(); err != nil {
-		return nil, errors.Join(fmt.Errorf("waku: joining shard %s: %w", s.shard, err), hold.Close())
-	}
-	m := &Membership{shard: s, hold: hold, buffer: buffer, signer: t.signer, readers: map[*Reader]struct{}{}}
 	m.ctx, m.cancel = context.WithCancel(s.node.tasks.ctx)
 	s.members[m] = struct{}{}
+	s.light.changed()
 	return m, nil
 }
 
 // Membership is one part in a community. Its methods are safe for concurrent use.
 type Membership struct {
 	shard  *shard
-	hold   *relay.Subscription
 	buffer int
 	ctx    context.Context // ends with the membership
 	cancel context.CancelFunc
+
+	switching sync.Mutex // one switch of modes after the other
+	// These are guarded by the shard's mu. hold keeps the shard's mesh; nil if
+	// the membership is light. goingLight is set while it is about to be.
+	mode       Mode
+	goingLight bool
+	hold       *relay.Subscription
 
 	// signing is held while a message is stamped and signed, so that a change of
 	// keys has a before and an after.
@@ -209,11 +218,9 @@ func (m *Membership) leave() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.members, m)
-	errs = append(errs, m.hold.Close())
-	if len(s.members) == 0 {
-		s.endArchive()
-		s.mesh.Store(0)
-	}
+	errs = append(errs, s.releaseLocked(m.hold))
+	m.hold = nil
+	s.light.changed()
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("waku: leaving shard %s: %w", s.shard, err)
 	}

@@ -13,7 +13,9 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/status-im/shoal/filter"
 	"github.com/status-im/shoal/internal/metadata"
+	"github.com/status-im/shoal/lightpush"
 	"github.com/status-im/shoal/relay"
 	"github.com/status-im/shoal/sharding"
 	"github.com/status-im/shoal/store"
@@ -40,7 +42,16 @@ type Node struct {
 	archiver    *archiver // nil without an archive
 	storeServer *store.Server
 	storeClient *store.Client
-	stores      storeTable
+	stores      restTable
+
+	// As a light member, and as one that serves such; the servers are nil unless
+	// options ask for them.
+	filterClient *filter.Client
+	pushClient   *lightpush.Client
+	filterServer *filter.Server
+	pushServer   *lightpush.Server
+	filters      restTable
+	pushers      restTable
 
 	stamps    sync.Mutex
 	lastStamp time.Time
@@ -91,6 +102,7 @@ func (n *Node) start(ctx context.Context) error {
 	}
 	n.storeClient = store.NewClient(n.host, store.ClientConfig{Verify: n.verifyHistory})
 	n.openArchive()
+	n.openServices()
 	if err := n.openMetrics(); err != nil {
 		return err
 	}

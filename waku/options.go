@@ -7,6 +7,8 @@ import (
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/status-im/shoal/filter"
+	"github.com/status-im/shoal/lightpush"
 	"github.com/status-im/shoal/message"
 	"github.com/status-im/shoal/relay"
 	dosguard "github.com/status-im/shoal/rln-free-dos"
@@ -147,6 +149,26 @@ func WithArchive(a store.Archive, opts ...ArchiveOption) Option {
 			opt(c.archive)
 		}
 	}
+}
+
+// WithFilterService serves light members: what they ask for of the shards that this
+// node relays is pushed to them (12/WAKU2-FILTER). Carries, MaxMessageSize and Now
+// are the node's.
+func WithFilterService(c filter.ServerConfig) Option {
+	return func(o *config) { o.once("WithFilterService"); o.filterService = &c }
+}
+
+// WithLightPushService publishes for light members, on the shards that this node
+// relays (19/WAKU2-LIGHTPUSH, versions 3 and 2), what the shard's validators
+// accept. MaxMessageSize is the node's.
+func WithLightPushService(c lightpush.ServerConfig) Option {
+	return func(o *config) { o.once("WithLightPushService"); o.lightPushService = &c }
+}
+
+// WithFilterPing sets how often a light member asks its service peers whether they
+// still know what to push, from a second to four minutes. Default: a minute.
+func WithFilterPing(period time.Duration) Option {
+	return func(c *config) { c.once("WithFilterPing"); c.filterPing = period }
 }
 
 // WithClock sets the clock that timestamps are taken from and held against.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -76,6 +77,18 @@ func (t *peerTable) count() int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return len(t.m)
+}
+
+// host is the IP address that a peer is connected by, or its id.
+func (t *peerTable) host(p peer.ID) string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if r := t.m[p]; r != nil {
+		if parts := strings.SplitN(r.addr, "/", 4); len(parts) > 2 {
+			return parts[2]
+		}
+	}
+	return string(p)
 }
 
 // forget is for the end of the node.
@@ -203,6 +216,7 @@ func (n *Node) disconnected(nw network.Network, c network.Conn) {
 func (n *Node) lost(r *remote) {
 	delete(n.peers.m, r.id)
 	close(r.gone)
+	n.lightsChanged()
 	reason := r.reason
 	switch {
 	case reason != "":
@@ -260,6 +274,7 @@ func (n *Node) settle(r *remote, shards []sharding.Shard, why error) {
 		n.emit(Event{Kind: PeerRejected, Peer: r.id, Reason: why.Error()})
 	}
 	n.peers.mu.Unlock()
+	n.lightsChanged()
 	if why != nil && here {
 		n.cfg.logger.Info("peer turned away", "peer", r.id, "reason", why)
 		n.gater.reject(r.id, why.Error())

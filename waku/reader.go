@@ -64,7 +64,8 @@ func (m *Membership) Messages(ctx context.Context, contentTopics ...string) iter
 }
 
 // Subscribe returns a reader of the given content topics, or of all if none is
-// given. Readers are independent of each other. Close it when done.
+// given, which light members can't have: the error is [ErrTopicsNeeded] then.
+// Readers are independent of each other. Close it when done.
 func (m *Membership) Subscribe(contentTopics ...string) (*Reader, error) {
 	return m.subscribe(m.buffer, contentTopics)
 }
@@ -78,14 +79,18 @@ func (m *Membership) subscribe(buffer int, contentTopics []string) (*Reader, err
 		}
 		return nil, errLeft
 	}
+	if len(contentTopics) == 0 && m.Mode() == ModeLight {
+		return nil, fmt.Errorf("%w: shard %s", ErrTopicsNeeded, m.shard.shard)
+	}
 	sub, err := m.shard.node.relay.Subscribe(m.shard.shard, relay.SubscribeConfig{
-		Buffer: buffer, ContentTopics: contentTopics,
+		Buffer: buffer, ContentTopics: contentTopics, Passive: true,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("waku: shard %s: %w", m.shard.shard, err)
 	}
 	r := &Reader{member: m, sub: sub}
 	m.readers[r] = struct{}{}
+	m.shard.light.changed()
 	return r, nil
 }
 
@@ -137,10 +142,16 @@ func (r *Reader) closedBy() error {
 }
 
 // AddTopics adds content topics. On a reader of all topics it narrows to these.
-func (r *Reader) AddTopics(contentTopics ...string) { r.sub.AddTopics(contentTopics...) }
+func (r *Reader) AddTopics(contentTopics ...string) {
+	r.sub.AddTopics(contentTopics...)
+	r.member.shard.light.changed()
+}
 
 // RemoveTopics removes content topics. When none is left nothing is delivered.
-func (r *Reader) RemoveTopics(contentTopics ...string) { r.sub.RemoveTopics(contentTopics...) }
+func (r *Reader) RemoveTopics(contentTopics ...string) {
+	r.sub.RemoveTopics(contentTopics...)
+	r.member.shard.light.changed()
+}
 
 // Lost is how many messages the reader has lost so far.
 func (r *Reader) Lost() uint64 { return r.sub.Lost() }
@@ -153,7 +164,20 @@ func (r *Reader) Close() error {
 	r.member.mu.Lock()
 	delete(r.member.readers, r)
 	r.member.mu.Unlock()
+	defer r.member.shard.light.changed()
 	return r.end()
+}
+
+// checkTopics fails if a reader wants all content topics.
+func (m *Membership) checkTopics() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for r := range m.readers {
+		if _, all := r.sub.Topics(); all {
+			return fmt.Errorf("%w: shard %s", ErrTopicsNeeded, m.shard.shard)
+		}
+	}
+	return nil
 }
 
 // end is all of Close that is left when the membership is.

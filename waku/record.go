@@ -95,6 +95,12 @@ func (n *Node) recordFields() (enr.Fields, error) {
 	if n.archiver != nil {
 		f.Capabilities |= enr.Store
 	}
+	if n.filterServer != nil {
+		f.Capabilities |= enr.Filter
+	}
+	if n.pushServer != nil {
+		f.Capabilities |= enr.Lightpush
+	}
 	var indices []uint16
 	for _, s := range n.shards.joined() {
 		indices = append(indices, s.shard.Index)

@@ -14,14 +14,24 @@ import (
 )
 
 // SendOption changes how [Membership.Send] sends.
-type SendOption func(*message.Message)
+type SendOption func(*sendConfig)
+
+type sendConfig struct {
+	message *message.Message
+	push    int
+}
 
 // Ephemeral asks store nodes not to keep the message.
-func Ephemeral() SendOption { return func(m *message.Message) { m.Ephemeral = true } }
+func Ephemeral() SendOption { return func(c *sendConfig) { c.message.Ephemeral = true } }
 
 // PayloadVersion sets the message's version field: 0, or 1 for payloads encrypted
 // after 26/WAKU2-PAYLOAD.
-func PayloadVersion(v uint32) SendOption { return func(m *message.Message) { m.Version = v } }
+func PayloadVersion(v uint32) SendOption { return func(c *sendConfig) { c.message.Version = v } }
+
+// PushTo sets how many service peers a light member's message goes to at once,
+// instead of two. One that fails is replaced by another; Send fails only if nobody
+// accepts.
+func PushTo(peers int) SendOption { return func(c *sendConfig) { c.push = max(1, peers) } }
 
 // Delivery says what became of a sent message.
 type Delivery struct {
@@ -34,21 +44,27 @@ type Delivery struct {
 	// Size is the encoded message's, in bytes.
 	Size int
 	// Peers is how many peers the message was handed to. Zero isn't an error: who
-	// listens here has it, but nobody else.
+	// listens here has it, but nobody else. A light member's message was handed to
+	// those in Accepted.
 	Peers int
 	// LowMesh is true when that is fewer than a mesh needs: the message may not
 	// get far.
 	LowMesh bool
+	// Accepted are the service peers that published a light member's message by the
+	// time Send returned.
+	Accepted []Acceptance
 }
 
 // Send gives a payload to the community: it stamps, signs and publishes a message,
 // which this node's own readers get too. It returns when the message has been
-// handed to peers. The payload isn't kept.
+// handed to peers. The payload isn't kept. A light member's message goes to two
+// service peers, and to others if those fail; the first that accepts is enough.
 //
 // Errors: [ErrNoSigningKey], *[ClockError], *message.TooLargeError, the errors of
 // message.Validate and message.Strict, *sharding.TopicError for a content topic
 // that a protected shard doesn't take, *[RefusedError] if a plugged-in validator
-// doesn't accept, one that is net.ErrClosed after Leave or Close, and ctx's.
+// doesn't accept, a light member's *[SendError] if nobody took the message, one
+// that is net.ErrClosed after Leave or Close, and ctx's.
 func (m *Membership) Send(ctx context.Context, contentTopic string, payload []byte, opts ...SendOption) (*Delivery, error) {
 	if err := m.alive(); err != nil {
 		return nil, err
@@ -57,9 +73,10 @@ func (m *Membership) Send(ctx context.Context, contentTopic string, payload []by
 		return nil, err
 	}
 	msg := &message.Message{ContentTopic: contentTopic, Payload: payload}
+	cfg := sendConfig{message: msg, push: pushPeers}
 	for _, opt := range opts {
 		if opt != nil {
-			opt(msg)
+			opt(&cfg)
 		}
 	}
 	if err := msg.Validate(); err != nil {
@@ -73,6 +90,9 @@ func (m *Membership) Send(ctx context.Context, contentTopic string, payload []by
 	}
 	if err := msg.CheckSize(m.shard.node.relay.MaxMessageSize()); err != nil {
 		return nil, err
+	}
+	if m.Mode() == ModeLight {
+		return m.sendLight(ctx, msg, cfg.push)
 	}
 	noting, refused := withRefusal(ctx)
 	rc, err := m.shard.node.relay.Publish(noting, m.shard.shard, msg)
@@ -89,6 +109,22 @@ func (m *Membership) Send(ctx context.Context, contentTopic string, payload []by
 		Size:      msg.Size(),
 		Peers:     rc.Peers,
 		LowMesh:   rc.LowMesh,
+	}, nil
+}
+
+// sendLight sends by service peers. This node's readers have the message as soon as
+// one of them has accepted it.
+func (m *Membership) sendLight(ctx context.Context, msg *message.Message, peers int) (*Delivery, error) {
+	s := m.shard
+	msg = msg.Clone() // the payload is the caller's
+	accepted, err := m.push(ctx, msg, peers)
+	if err != nil {
+		return nil, err
+	}
+	s.node.relay.Deliver(s.shard, s.node.PeerID(), msg)
+	return &Delivery{
+		Hash: msg.Hash(s.topic), Timestamp: time.Unix(0, msg.Timestamp), Size: msg.Size(),
+		Peers: len(accepted), Accepted: accepted,
 	}, nil
 }
 
@@ -152,10 +188,15 @@ func (m *Membership) sendError(msg *message.Message, err error, by *refusal) err
 	case !errors.As(err, &refused):
 		return err
 	}
-	e := &RefusedError{Shard: m.shard.shard, Verdict: refused.Verdict, Reason: by.String()}
+	return m.shard.refusalOf(msg, refused, by)
+}
+
+// refusalOf says why relay refused to publish a message.
+func (s *shard) refusalOf(msg *message.Message, refused *relay.RefusedError, by *refusal) *RefusedError {
+	e := &RefusedError{Shard: s.shard, Verdict: refused.Verdict, Reason: by.String()}
 	if e.Reason == "" {
 		e.Reason = "the shard's " + refused.Stage
-		if why := m.shard.signed.Verify(m.shard.topic, msg, true); why != nil && m.shard.protected.Load() {
+		if why := s.signed.Verify(s.topic, msg, true); why != nil && s.protected.Load() {
 			e.Reason += " (" + strings.TrimPrefix(why.Error(), "dosguard: message refused: ") + ")"
 		}
 	}

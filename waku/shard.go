@@ -36,11 +36,17 @@ type shard struct {
 
 	mu      sync.Mutex // orders joining, leaving and changes of keys
 	members map[*Membership]struct{}
+	holds   int             // memberships in the mesh
 	expired map[string]bool // keys whose end was told
 	alarm   *time.Timer     // the next key's end
 
 	// archive keeps the shard's messages while it is joined.
 	archive atomic.Pointer[shardArchive]
+	// feed gives the shard's messages to subscribers of the filter service while
+	// the shard is relayed. mu guards it.
+	feed *filterFeed
+	// light takes part in the shard without relaying.
+	light *lightShard
 
 	// mesh and meshUp are written from relay's event loop, which mustn't wait for
 	// mu. meshUp is since when there is a mesh.
@@ -96,6 +102,7 @@ func (n *Node) ensureShard(id sharding.Shard) *shard {
 		members: map[*Membership]struct{}{},
 		expired: map[string]bool{},
 	}
+	s.light = newLightShard(s)
 	cfg := dosguard.SignedConfig{
 		Keys:            s.keys,
 		Window:          n.cfg.window,

@@ -4,10 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -23,132 +21,15 @@ const (
 	// storeTries is how many attempts in a row may fail before a question does;
 	// twice as many as there are peers if those are more.
 	storeTries = 8
-	// After a failure a store peer is left alone for firstStorePause, doubled with
-	// every further one up to longestStorePause; one that lied, for liarPause.
-	firstStorePause   = 500 * time.Millisecond
-	longestStorePause = time.Minute
-	liarPause         = 30 * time.Minute
-	// maxStoreFailures is how many failed peers are remembered before those that
-	// have rested are forgotten.
-	maxStoreFailures = 256
 	// storePoll is how often is looked for a store peer while there is none.
 	storePoll = 200 * time.Millisecond
 )
 
-// storeTable remembers which store peers failed. It forgets those that may be
-// asked again.
-type storeTable struct {
-	mu     sync.Mutex
-	failed map[peer.ID]*storeFailure
-}
+// storePeers are the connected peers that answer questions about a shard.
+func (n *Node) storePeers(s sharding.Shard) []peer.ID { return n.servers(s, store.ID) }
 
-type storeFailure struct {
-	count  int
-	lied   bool
-	reason string
-	until  time.Time // monotonic
-}
-
-// fail notes a failure: the peer is left alone for a while.
-func (t *storeTable) fail(p peer.ID, err error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.failed == nil {
-		t.failed = map[peer.ID]*storeFailure{}
-	}
-	f := t.failed[p]
-	if f == nil {
-		f = new(storeFailure)
-		t.failed[p] = f
-	}
-	wait := min(firstStorePause<<min(f.count, 10), longestStorePause)
-	var lie *store.AnswerError
-	var status *store.StatusError
-	switch {
-	case errors.As(err, &lie):
-		wait, f.lied = liarPause, true
-	case errors.As(err, &status):
-		wait = max(wait, min(status.RetryAfter, longestStorePause))
-	}
-	f.count++
-	f.reason = line(err)
-	if until := time.Now().Add(wait); until.After(f.until) {
-		f.until = until
-	}
-	t.tidy()
-}
-
-// tidy keeps the table small.
-func (t *storeTable) tidy() {
-	if len(t.failed) <= maxStoreFailures {
-		return
-	}
-	for p, f := range t.failed {
-		if time.Since(f.until) > longestStorePause {
-			delete(t.failed, p)
-		}
-	}
-}
-
-// answered forgets a peer's failures, but not that it lied.
-func (t *storeTable) answered(p peer.ID) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if f := t.failed[p]; f != nil && !f.lied {
-		delete(t.failed, p)
-	}
-}
-
-// failures is how often a peer has failed in a row.
-func (t *storeTable) failures(p peer.ID) int {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if f := t.failed[p]; f != nil {
-		return f.count
-	}
-	return 0
-}
-
-// rest is how long a peer is still left alone, and why.
-func (t *storeTable) rest(p peer.ID) (time.Duration, string) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	f := t.failed[p]
-	if f == nil {
-		return 0, ""
-	}
-	if time.Since(f.until) > longestStorePause {
-		delete(t.failed, p)
-		return 0, ""
-	}
-	return max(0, time.Until(f.until)), f.reason
-}
-
-// storePeers are the connected peers that answer questions about a shard, as far
-// as they say what they carry.
-func (n *Node) storePeers(s sharding.Shard) []peer.ID {
-	relaying := n.relay.Peers(s)
-	return slices.DeleteFunc(n.peers.proven(), func(p peer.ID) bool {
-		r := n.peers.get(p)
-		if r == nil || !n.speaks(p, store.ID) {
-			return true
-		}
-		shards := n.peers.carries(r, nil)
-		return len(shards) > 0 && !slices.Contains(shards, s) && !slices.Contains(relaying, p)
-	})
-}
-
-// readyStores are those of storePeers that may be asked now, those first that
-// failed least lately, and otherwise in random order.
-func (n *Node) readyStores(s sharding.Shard) []peer.ID {
-	ready := slices.DeleteFunc(n.storePeers(s), func(p peer.ID) bool {
-		rest, _ := n.stores.rest(p)
-		return rest > 0
-	})
-	rand.Shuffle(len(ready), func(i, j int) { ready[i], ready[j] = ready[j], ready[i] })
-	slices.SortStableFunc(ready, func(a, b peer.ID) int { return n.stores.failures(a) - n.stores.failures(b) })
-	return ready
-}
+// readyStores are those of storePeers that may be asked now.
+func (n *Node) readyStores(s sharding.Shard) []peer.ID { return n.stores.ready(n.storePeers(s)) }
 
 // storeWalk is a walk through history that goes from peer to peer as they fail.
 type storeWalk struct {
@@ -223,11 +104,17 @@ func (w *storeWalk) lookup(ctx context.Context, hashes []message.Hash) ([]store.
 
 // storeFailed leaves a store peer alone for a while.
 func (n *Node) storeFailed(p peer.ID, err error) {
-	n.stores.fail(p, err)
 	var lie *store.AnswerError
-	if errors.As(err, &lie) {
+	var status *store.StatusError
+	switch {
+	case errors.As(err, &lie):
+		n.stores.lied(p, err)
 		n.emit(Event{Kind: StorePeerLeft, Peer: p, Reason: line(err)})
 		n.cfg.logger.Warn("store peer left", "peer", p, "reason", line(err))
+	case errors.As(err, &status):
+		n.stores.fail(p, err, status.RetryAfter)
+	default:
+		n.stores.fail(p, err, 0)
 	}
 }
 

@@ -4,7 +4,8 @@
 //
 //	servicenode --shards 32,64,128 --protected-shard 128=HEXPUBLICKEY --nodekey-file node.key
 //
-// With --store it also keeps what it relays, for members who were away.
+// With --store it also keeps what it relays, for members who were away; with
+// --filter and --lightpush it serves members who don't relay.
 //
 // When it is ready it prints one JSON line on stdout; logs go to stderr. SIGTERM
 // or Ctrl+C end it.
@@ -59,6 +60,7 @@ type ready struct {
 	Cluster   uint16   `json:"cluster"`
 	Shards    []uint16 `json:"shards"`
 	Store     string   `json:"store,omitempty"`
+	Services  []string `json:"services,omitempty"`
 	Metrics   string   `json:"metrics,omitempty"`
 }
 
@@ -117,6 +119,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 		Cluster:   s.cluster,
 		Shards:    s.shards,
 		Store:     s.store.kind,
+		Services:  s.services.names(),
 	}
 	if scrape != nil {
 		line.Metrics = scrape.Addr()
@@ -153,6 +156,7 @@ func (s *settings) options(log *slog.Logger) ([]waku.Option, error) {
 	if s.meshDegree != 0 {
 		options = append(options, waku.WithRelayProfile(relay.Fleet(s.meshDegree)))
 	}
+	options = append(options, s.services.options()...)
 	for index, keys := range s.protected {
 		options = append(options, waku.WithProtectedShard(sharding.Shard{Cluster: s.cluster, Index: index}, keys...))
 	}

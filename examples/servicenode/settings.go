@@ -43,6 +43,7 @@ type settings struct {
 	meshDegree    int
 	metrics       string
 	store         storeSettings
+	services      serviceSettings
 	logLevel      slog.Level
 }
 
@@ -178,6 +179,7 @@ func flags(s *settings) *flag.FlagSet {
 		return err
 	})
 	f.StringVar(&s.store.spool, "store-spool", "", "`directory` of this node's own, where messages wait while PostgreSQL is away\n(default: the name of --nodekey-file with .spool, or servicenode.spool)")
+	s.services.flags(f)
 	f.TextVar(&s.logLevel, "log-level", slog.LevelInfo, "debug, info, warn or error")
 	return f
 }
@@ -195,6 +197,9 @@ func parse(args []string) (*settings, error) {
 		return nil, wrong("unexpected argument %q: settings are flags (servicenode --help lists them)", f.Arg(0))
 	}
 	if err := parseStore(f, &s.store); err != nil {
+		return nil, err
+	}
+	if err := s.services.check(); err != nil {
 		return nil, err
 	}
 	for index := range s.protected {

@@ -1,0 +1,483 @@
+package waku
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/status-im/shoal/filter"
+)
+
+const (
+	// lightPeers is how many service peers push the same messages, so that each
+	// shows what the others leave out. While some are in doubt there may be
+	// extraLightPeers more.
+	lightPeers      = 2
+	extraLightPeers = 2
+	// defaultFilterPing is how often a service peer is asked whether it still
+	// knows what it has to push.
+	defaultFilterPing = time.Minute
+	maxFilterPing     = 4 * time.Minute // servers forget after five
+	// lightPause is how long it takes until is looked again for what is missing,
+	// doubled up to longestLightPause while nothing changes.
+	lightPause        = time.Second
+	longestLightPause = 15 * time.Second
+)
+
+// lightShard takes part in a shard by service peers, for its light members.
+type lightShard struct {
+	shard *shard
+	wake  chan struct{} // for run
+	again chan struct{} // for fill
+
+	running atomic.Bool
+
+	// mu comes before the shard's, and before those of its members.
+	mu      sync.Mutex
+	links   map[peer.ID]*lightLink
+	topics  map[string]*lightTopic
+	probes  probes
+	gaps    []*lightGap
+	filling bool
+	// whole is since when every topic is pushed by somebody; nil: it isn't so.
+	whole *time.Time
+	// failure is why a link failed last, gapFailure why a gap couldn't be filled,
+	// and refused counts messages that weren't genuine.
+	failure, gapFailure string
+	refused             uint64
+	state               State
+}
+
+// lightTopic is a content topic that readers want. Times are monotonic.
+type lightTopic struct {
+	covered bool
+	// open is from when on messages may be missing, while the topic isn't covered,
+	// and news is set when nothing before that was asked for.
+	open time.Time
+	news bool
+	// proof is until when the topic was pushed for sure by links that are no more.
+	proof time.Time
+}
+
+func newLightShard(s *shard) *lightShard {
+	return &lightShard{
+		shard: s, wake: make(chan struct{}, 1), again: make(chan struct{}, 1),
+		links: map[peer.ID]*lightLink{}, topics: map[string]*lightTopic{},
+	}
+}
+
+// start keeps the shard's links until the node ends.
+func (l *lightShard) start() {
+	if l.running.CompareAndSwap(false, true) {
+		l.shard.node.tasks.start(l.run)
+	}
+}
+
+// changed says that members, readers or peers have changed. It doesn't wait and may
+// be called with any lock held.
+func (l *lightShard) changed() {
+	for _, c := range []chan struct{}{l.wake, l.again} {
+		select {
+		case c <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// lightsChanged is changed for all shards. The table of peers may be locked.
+func (n *Node) lightsChanged() {
+	for _, s := range n.shards.all() {
+		s.light.changed()
+	}
+}
+
+// wanted are the content topics that light members read, if the shard isn't relayed
+// anyway, and whether anybody is light.
+func (s *shard) wanted() (topics map[string]struct{}, light bool) {
+	s.mu.Lock()
+	var members []*Membership
+	for m := range s.members {
+		if m.mode == ModeRelay && !m.goingLight {
+			s.mu.Unlock()
+			return nil, false
+		}
+		members = append(members, m)
+	}
+	s.mu.Unlock()
+	topics = map[string]struct{}{}
+	for _, m := range members {
+		m.mu.Lock()
+		for r := range m.readers {
+			list, _ := r.sub.Topics()
+			for _, t := range list {
+				topics[t] = struct{}{}
+			}
+		}
+		m.mu.Unlock()
+	}
+	return topics, len(members) > 0
+}
+
+func (l *lightShard) run(ctx context.Context) {
+	for rest := lightPause; ; {
+		var due <-chan time.Time // never, if nothing is missing
+		if wait := l.tend(ctx, rest); wait > 0 {
+			due = time.After(wait)
+		}
+		select {
+		case <-due:
+			rest = min(2*rest, longestLightPause)
+		case <-l.wake:
+			rest = lightPause
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// tend makes of the links what they should be and returns when to look again: after
+// rest, if something is missing, or zero: when something has changed.
+func (l *lightShard) tend(ctx context.Context, rest time.Duration) (wait time.Duration) {
+	n := l.shard.node
+	ready := n.filters.ready(n.servers(l.shard.shard, filter.SubscribeID))
+
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := time.Now()
+	topics, light := l.shard.wanted()
+	l.want(topics, now)
+	l.prune()
+	l.probe(now)
+	if len(l.topics) > 0 {
+		l.recruit(ctx, ready)
+	}
+	for _, k := range l.byAge() {
+		k.want(topics)
+	}
+	l.cover(now)
+	l.beginFilling()
+	l.tell(light)
+	if len(l.topics) > 0 && (l.good() < lightPeers || l.whole == nil) {
+		wait = rest
+	}
+	if due, ok := l.probes.due(); ok {
+		if d := max(due.Sub(now), time.Millisecond); wait == 0 || d < wait {
+			wait = d
+		}
+	}
+	return wait
+}
+
+// want brings the topics up to date. mu is held.
+func (l *lightShard) want(topics map[string]struct{}, now time.Time) {
+	maps.DeleteFunc(l.topics, func(t string, _ *lightTopic) bool { _, wanted := topics[t]; return !wanted })
+	for t := range topics {
+		if l.topics[t] == nil {
+			l.topics[t] = &lightTopic{open: now, news: true}
+		}
+	}
+}
+
+// prune ends links that aren't needed or whose peer is gone. mu is held.
+func (l *lightShard) prune() {
+	keep := lightPeers
+	if l.good() < lightPeers {
+		keep = lightPeers + extraLightPeers
+	}
+	if len(l.topics) == 0 {
+		keep = 0
+	}
+	better := l.byAge()
+	slices.SortStableFunc(better, func(a, b *lightLink) int { return order(!l.isGood(a), !l.isGood(b)) })
+	for i, k := range better {
+		switch {
+		case l.shard.node.peers.get(k.peer) == nil:
+			l.end(k, errGone)
+		case i >= keep && k.suspect:
+			l.shard.node.filters.fail(k.peer, errMute, 0)
+			l.end(k, errMute)
+		case i >= keep:
+			l.end(k, errUnwanted)
+		}
+	}
+}
+
+// end ends a link, and notes until when it was good. Its peer isn't asked anew before
+// it has taken its leave. mu is held.
+func (l *lightShard) end(k *lightLink, why error) {
+	if k.err != nil {
+		return
+	}
+	k.err = why
+	k.quit(why)
+	l.probes.forget(k.peer)
+	l.proved(k)
+	if !errors.Is(why, errUnwanted) {
+		l.failure = fmt.Sprintf("%s: %s", k.peer, line(why))
+	}
+	l.changed()
+}
+
+// proved keeps until when a link was good, for the topics that it had. mu is held.
+func (l *lightShard) proved(k *lightLink) {
+	for t := range k.have {
+		if topic := l.topics[t]; topic != nil && k.proof.After(topic.proof) {
+			topic.proof = k.proof
+		}
+	}
+}
+
+// byAge are the links that haven't ended, the oldest first. mu is held.
+func (l *lightShard) byAge() (live []*lightLink) {
+	for _, k := range l.links {
+		if k.err == nil {
+			live = append(live, k)
+		}
+	}
+	slices.SortFunc(live, func(a, b *lightLink) int { return a.since.Compare(b.since) })
+	return live
+}
+
+// isGood tells whether a link pushes everything, as far as is known. mu is held.
+func (l *lightShard) isGood(k *lightLink) bool {
+	if k.suspect || k.err != nil {
+		return false
+	}
+	for t := range l.topics {
+		if _, ok := k.have[t]; !ok {
+			return false
+		}
+	}
+	return true
+}
+
+func (l *lightShard) good() (n int) {
+	for _, k := range l.links {
+		if l.isGood(k) {
+			n++
+		}
+	}
+	return n
+}
+
+// recruit begins links until there are enough. mu is held.
+func (l *lightShard) recruit(ctx context.Context, ready []peer.ID) {
+	hopeful, live := 0, l.byAge()
+	for _, k := range live {
+		if !k.suspect {
+			hopeful++
+		}
+	}
+	// Two behind one address may be one.
+	taken := map[string]bool{}
+	for _, k := range live {
+		taken[l.shard.node.peers.host(k.peer)] = true
+	}
+	slices.SortStableFunc(ready, func(a, b peer.ID) int {
+		return order(taken[l.shard.node.peers.host(a)], taken[l.shard.node.peers.host(b)])
+	})
+	for _, p := range ready {
+		if hopeful >= lightPeers || len(l.byAge()) >= lightPeers+extraLightPeers {
+			return
+		}
+		if l.links[p] != nil {
+			continue
+		}
+		k := newLightLink(ctx, l, p)
+		if !l.shard.node.tasks.start(func(context.Context) { k.run() }) {
+			return
+		}
+		l.links[p] = k
+		hopeful++
+	}
+}
+
+// order sorts false before true.
+func order(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case b:
+		return -1
+	}
+	return 1
+}
+
+// cover finds out which topics are pushed by somebody, and where messages may be
+// missing. mu is held.
+func (l *lightShard) cover(now time.Time) {
+	whole := len(l.topics) > 0
+	gap := map[gapKey][]string{}
+	for name, t := range l.topics {
+		covered := false
+		for _, k := range l.links {
+			if _, ok := k.have[name]; ok && !k.suspect && k.err == nil {
+				covered = true
+			}
+		}
+		switch {
+		case covered && !t.covered:
+			key := gapKey{t.open, t.news}
+			gap[key] = append(gap[key], name)
+			t.covered, t.news = true, false
+		case !covered && t.covered:
+			t.covered, t.open = false, t.proof
+		}
+		whole = whole && covered
+	}
+	for key, names := range gap {
+		slices.Sort(names)
+		l.gaps = append(l.gaps, &lightGap{topics: names, from: key.from, to: now, exact: key.exact})
+	}
+	switch {
+	case !whole:
+		l.whole = nil
+	case l.whole == nil:
+		l.whole = &now
+	}
+}
+
+type gapKey struct {
+	from  time.Time
+	exact bool
+}
+
+// proven returns nil when somebody has pushed everything for so long, and else what
+// is missing.
+func (l *lightShard) proven(settle time.Duration) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	topics, _ := l.shard.wanted()
+	for t := range topics {
+		if l.topics[t] == nil {
+			return errors.New("service peers haven't been asked yet")
+		}
+	}
+	switch {
+	case len(topics) == 0:
+		return nil // nobody reads
+	case l.whole == nil:
+		return fmt.Errorf("%w: %s", ErrNoServicePeer, l.reason())
+	case time.Since(*l.whole) < settle:
+		return errors.New("service peers are new")
+	}
+	return nil
+}
+
+// lightState is the state that so many good links make.
+func lightState(good int) State {
+	switch {
+	case good == 0:
+		return Unhealthy
+	case good < lightPeers:
+		return Minimal
+	}
+	return Sufficient
+}
+
+// tell emits a change of state. mu is held.
+func (l *lightShard) tell(light bool) {
+	if !light {
+		l.state = Unhealthy
+		return
+	}
+	state := lightState(l.good())
+	if len(l.topics) == 0 {
+		return
+	}
+	if state != l.state {
+		l.state = state
+		l.shard.node.emit(Event{Kind: ShardHealthChanged, Shard: l.shard.shard, State: state, Count: l.good()})
+	}
+}
+
+// liveSince is since when messages come as they are published: by the shard's mesh,
+// or by service peers. nil: they don't. The same stretch has the same pointer.
+func (s *shard) liveSince() *time.Time {
+	if !s.isLight() {
+		return s.meshSince()
+	}
+	s.light.mu.Lock()
+	defer s.light.mu.Unlock()
+	return s.light.whole
+}
+
+// isLight tells whether all of the shard's memberships are light.
+func (s *shard) isLight() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for m := range s.members {
+		if m.mode == ModeRelay {
+			return false
+		}
+	}
+	return len(s.members) > 0
+}
+
+// health writes the light part of a shard's health.
+func (l *lightShard) health(h *ShardHealth) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	wanted, _ := l.shard.wanted()
+	light := &LightHealth{Topics: len(wanted), Gaps: len(l.gaps), GapFailure: l.gapFailure, Refused: l.refused, Failure: l.failure}
+	for _, t := range l.topics {
+		if t.covered {
+			light.Covered++
+		}
+	}
+	for _, k := range l.byAge() {
+		light.ServicePeers = append(light.ServicePeers, ServicePeer{
+			Peer: k.peer, Topics: len(k.have), Pushed: k.pushed, Suspect: k.suspect, Proof: l.wall(k.proof),
+		})
+	}
+	h.Light = light
+	h.State = lightState(l.good())
+	for t := range wanted {
+		if l.topics[t] == nil { // asked for a moment ago
+			h.State = Unhealthy
+		}
+	}
+	if len(wanted) == 0 { // nobody reads: all that matters is somebody to send by
+		h.State = lightState(len(l.shard.node.pushServers(l.shard)))
+	}
+}
+
+// reason says why the state isn't Sufficient. mu is held.
+func (l *lightShard) reason() string {
+	light := LightHealth{Topics: len(l.topics), Failure: l.failure}
+	for _, k := range l.byAge() {
+		light.ServicePeers = append(light.ServicePeers, ServicePeer{Suspect: k.suspect})
+	}
+	return light.reason()
+}
+
+func (h *LightHealth) reason() string {
+	why := ""
+	if h.Failure != "" {
+		why = "; last: " + h.Failure
+	}
+	doubtful := 0
+	for _, p := range h.ServicePeers {
+		if p.Suspect {
+			doubtful++
+		}
+	}
+	switch n := len(h.ServicePeers); {
+	case h.Topics == 0:
+		return "too few connected peers publish for light members"
+	case n == 0:
+		return "no connected peer serves light members" + why
+	case doubtful > 0:
+		return fmt.Sprintf("%d of %d service peers don't answer%s", doubtful, n, why)
+	case h.Covered < h.Topics:
+		return fmt.Sprintf("service peers have confirmed %d of %d content topics%s", h.Covered, h.Topics, why)
+	}
+	return fmt.Sprintf("%d of %d service peers%s", len(h.ServicePeers), lightPeers, why)
+}

@@ -1,0 +1,235 @@
+package waku
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/status-im/shoal/filter"
+)
+
+const (
+	// lightAnswer is how long a service peer may take to answer; a ping is sent
+	// twice.
+	lightAnswer = 5 * time.Second
+	// lightThrottled is how often in a row a service peer may say that it is asked
+	// too often before it is left.
+	lightThrottled = 3
+	// lightBye bounds telling a service peer that nothing is wanted any more.
+	lightBye = 3 * time.Second
+)
+
+// These end links: one that isn't needed any more, one whose peer is gone, and one
+// whose peer doesn't answer while others do.
+var (
+	errUnwanted = errors.New("not needed any more")
+	errGone     = errors.New(connectionLost)
+	errMute     = errors.New("it didn't answer in time")
+)
+
+// lightLink is one service peer's part: what it was asked to push, and whether it
+// does.
+type lightLink struct {
+	l    *lightShard
+	peer peer.ID
+	wake chan struct{}
+
+	ctx  context.Context
+	quit context.CancelCauseFunc
+
+	// Guarded by the lightShard's mu. Times are monotonic.
+	wants   map[string]struct{}
+	have    map[string]time.Time // since when
+	since   time.Time
+	proof   time.Time // until when it is known to be good
+	pushed  uint64
+	suspect bool
+	err     error // why it ended
+}
+
+func newLightLink(ctx context.Context, l *lightShard, p peer.ID) *lightLink {
+	k := &lightLink{
+		l: l, peer: p, wake: make(chan struct{}, 1), since: time.Now(),
+		have: map[string]time.Time{},
+	}
+	k.ctx, k.quit = context.WithCancelCause(ctx)
+	return k
+}
+
+// want changes what is asked for. The lightShard's mu is held.
+func (k *lightLink) want(topics map[string]struct{}) {
+	if maps.Equal(k.wants, topics) {
+		return
+	}
+	k.wants = maps.Clone(topics)
+	select {
+	case k.wake <- struct{}{}:
+	default:
+	}
+}
+
+// run is the link's life.
+func (k *lightLink) run() {
+	l, n := k.l, k.l.shard.node
+	err := k.serve()
+	if cause := context.Cause(k.ctx); cause != nil {
+		err = cause
+	}
+	if errors.Is(err, errUnwanted) {
+		k.bye()
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if k.err == nil && n.tasks.ctx.Err() == nil {
+		n.filters.fail(k.peer, err, retryAfter(err))
+		n.cfg.logger.Info("service peer replaced", "shard", l.shard.shard, "peer", k.peer, "reason", line(err))
+	}
+	l.end(k, err)
+	delete(l.links, k.peer)
+	l.changed()
+}
+
+// retryAfter is how long a peer asks to be left alone.
+func retryAfter(err error) time.Duration {
+	var status *filter.StatusError
+	if errors.As(err, &status) {
+		return status.RetryAfter
+	}
+	return 0
+}
+
+// serve asks for what is wanted, and whether the peer still knows.
+func (k *lightLink) serve() error {
+	throttled := 0
+	asked := time.Now()
+	for k.ctx.Err() == nil {
+		add, remove := k.difference()
+		var err error
+		switch every := k.l.shard.node.cfg.filterPing; {
+		case len(add) > 0:
+			err = k.subscribe(add)
+		case len(remove) > 0:
+			err = k.unsubscribe(remove)
+		case time.Since(asked) >= every:
+			err = k.ping()
+		default:
+			pause(k.ctx, every-time.Since(asked), k.wake)
+			continue
+		}
+		asked = time.Now()
+		switch {
+		case err == nil:
+			throttled = 0
+		case errors.Is(err, filter.ErrNotSubscribed): // it has forgotten
+			k.forgotten()
+		case errors.Is(err, filter.ErrTooMany) && throttled < lightThrottled:
+			throttled++
+			pause(k.ctx, max(time.Second, min(retryAfter(err), longestRest)), nil)
+		default:
+			return err
+		}
+	}
+	return context.Cause(k.ctx)
+}
+
+// difference is what has to be asked for, and what isn't wanted any more.
+func (k *lightLink) difference() (add, remove []string) {
+	k.l.mu.Lock()
+	defer k.l.mu.Unlock()
+	for t := range k.wants {
+		if _, ok := k.have[t]; !ok {
+			add = append(add, t)
+		}
+	}
+	for t := range k.have {
+		if _, ok := k.wants[t]; !ok {
+			remove = append(remove, t)
+		}
+	}
+	slices.Sort(add)
+	slices.Sort(remove)
+	return add, remove
+}
+
+func (k *lightLink) subscribe(topics []string) error {
+	began := time.Now()
+	if err := k.l.shard.node.filterClient.Subscribe(k.ctx, k.peer, k.l.shard.shard, topics); err != nil {
+		return err
+	}
+	k.l.shard.node.filters.answered(k.peer)
+	k.proved(began, func() {
+		for _, t := range topics {
+			k.have[t] = time.Now()
+		}
+	})
+	k.l.changed()
+	return nil
+}
+
+func (k *lightLink) unsubscribe(topics []string) error {
+	k.l.mu.Lock()
+	for _, t := range topics {
+		delete(k.have, t)
+	}
+	k.l.mu.Unlock()
+	return k.l.shard.node.filterClient.Unsubscribe(k.ctx, k.peer, k.l.shard.shard, topics)
+}
+
+// ping asks twice. After the first silence the peer is in doubt, and another is
+// looked for.
+func (k *lightLink) ping() error {
+	for try := 0; ; try++ {
+		began := time.Now()
+		err := k.l.shard.node.filterClient.Ping(k.ctx, k.peer)
+		var status *filter.StatusError
+		switch {
+		case err == nil:
+			k.proved(began, func() { k.suspect = false })
+			k.l.changed()
+			return nil
+		case try > 0 || k.ctx.Err() != nil || errors.As(err, &status):
+			return err
+		}
+		k.l.mu.Lock()
+		k.suspect = true
+		k.l.mu.Unlock()
+		k.l.changed()
+	}
+}
+
+// proved notes that the peer was good at a time.
+func (k *lightLink) proved(at time.Time, also func()) {
+	k.l.mu.Lock()
+	defer k.l.mu.Unlock()
+	if at.After(k.proof) {
+		k.proof = at
+	}
+	also()
+}
+
+// forgotten begins anew with a peer that knows of nothing.
+func (k *lightLink) forgotten() {
+	k.l.mu.Lock()
+	defer k.l.mu.Unlock()
+	k.l.proved(k)
+	clear(k.have)
+	k.l.changed()
+}
+
+// bye tells the peer to stop.
+func (k *lightLink) bye() {
+	k.l.mu.Lock()
+	topics := slices.Sorted(maps.Keys(k.have))
+	k.l.mu.Unlock()
+	n := k.l.shard.node
+	if len(topics) == 0 || n.peers.get(k.peer) == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(n.tasks.ctx, lightBye)
+	defer cancel()
+	_ = n.filterClient.Unsubscribe(ctx, k.peer, k.l.shard.shard, topics) // it will find out by itself
+}

@@ -1,0 +1,121 @@
+package waku
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/status-im/shoal/filter"
+	"github.com/status-im/shoal/message"
+	dosguard "github.com/status-im/shoal/rln-free-dos"
+	"github.com/status-im/shoal/sharding"
+)
+
+// pushed is told of every push that was asked for.
+func (n *Node) pushed(p filter.Push) {
+	id, err := sharding.ParsePubsubTopic(p.PubsubTopic)
+	if err != nil {
+		return
+	}
+	if s := n.shards.get(id); s != nil {
+		s.light.pushed(p)
+	}
+}
+
+// pushed takes one message of a service peer. A copy is nobody's fault, and isn't
+// judged again.
+func (l *lightShard) pushed(p filter.Push) {
+	s := l.shard
+	if _, known := s.node.relay.Delivered(s.shard, p.Hash); !known {
+		err := s.genuine(p.From, p.Message)
+		var lie *forgedError
+		switch {
+		case errors.As(err, &lie):
+			l.forged(p.From, err)
+			return
+		case err != nil:
+			l.count()
+			return
+		}
+		s.node.relay.Deliver(s.shard, p.From, p.Message)
+	}
+	now := time.Now()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	k := l.links[p.From]
+	if k == nil {
+		return
+	}
+	k.pushed++
+	if now.After(k.proof) {
+		k.proof = now
+	}
+	idle := len(l.probes.order) == 0
+	l.probes.note(p.Hash, p.Message.ContentTopic, p.From, now)
+	if idle {
+		l.changed() // somebody has to look when the time has come
+	}
+}
+
+func (l *lightShard) count() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.refused++
+}
+
+// forged leaves a peer that pushes what nobody of the community has written.
+func (l *lightShard) forged(p peer.ID, err error) {
+	n := l.shard.node
+	n.filters.lied(p, err)
+	l.mu.Lock()
+	l.refused++
+	if k := l.links[p]; k != nil {
+		l.end(k, err)
+	}
+	l.mu.Unlock()
+	n.emit(Event{Kind: ServicePeerLeft, Peer: p, Shard: l.shard.shard, Reason: line(err)})
+	n.cfg.logger.Warn("service peer left", "peer", p, "shard", l.shard.shard, "reason", line(err))
+	n.tasks.start(func(context.Context) { n.drop(p, line(err)) })
+}
+
+// forgedError is why a message blames who brought it.
+type forgedError struct{ reason string }
+
+func (e *forgedError) Error() string { return "it pushed a message that isn't genuine: " + e.reason }
+
+// genuine holds a message that came from a service peer, or is about to go to one,
+// against the shard's rules. It doesn't touch the relay's memory of replays. A
+// *forgedError blames the bringer.
+func (s *shard) genuine(from peer.ID, m *message.Message) error {
+	if err := m.Validate(); err != nil {
+		return err
+	}
+	protected := s.protected.Load()
+	if protected {
+		var refused *dosguard.RefusedError
+		err := s.signed.Verify(s.topic, m, true)
+		if errors.As(err, &refused) && refused.Reason.Verdict() == message.Reject {
+			return &forgedError{refused.Reason.String()}
+		}
+		if err != nil {
+			return err
+		}
+	}
+	in := &message.Received{PubsubTopic: s.topic, Message: m, From: string(from), At: s.node.cfg.now()}
+	for _, p := range s.plugins {
+		switch p.validate(s.node.tasks.ctx, in) {
+		case message.Accept:
+		case message.Reject:
+			return &forgedError{fmt.Sprintf("validator %q rejects it", p.budget.Name())}
+		default:
+			return fmt.Errorf("validator %q doesn't accept it", p.budget.Name())
+		}
+	}
+	if !protected && s.protected.Load() || protected && len(s.plugins) > 0 && s.signed.Verify(s.topic, m, false) != nil {
+		return errors.New("the shard's keys changed meanwhile")
+	}
+	return nil
+}

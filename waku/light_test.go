@@ -1,0 +1,122 @@
+package waku_test
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/stretchr/testify/require"
+
+	"github.com/status-im/shoal/filter"
+	"github.com/status-im/shoal/internal/p2ptest"
+	"github.com/status-im/shoal/lightpush"
+	"github.com/status-im/shoal/message"
+	"github.com/status-im/shoal/waku"
+)
+
+// services lets a node serve light members.
+func services() []waku.Option {
+	return []waku.Option{waku.WithFilterService(filter.ServerConfig{}), waku.WithLightPushService(lightpush.ServerConfig{})}
+}
+
+// lightTown is a community with service nodes, a relaying member and a light one.
+type lightTown struct {
+	net     *p2ptest.Network
+	c       waku.Community
+	servers []*waku.Node
+	author  *waku.Membership
+	member  *waku.Node
+	host    host.Host // the light member's
+	light   *waku.Membership
+	sent    int
+}
+
+func newLightTown(t *testing.T, servers int, opts ...waku.Option) *lightTown {
+	key := newKey(t)
+	w := &lightTown{net: p2ptest.New(t, p2ptest.Config{}), c: waku.Community{Shard: town, PublicKey: key.PublicKey()}}
+	for i := range servers {
+		with := append(services(), waku.WithHost(w.net.Hosts(1)[0]))
+		if i == 0 {
+			with = append(with, opts...)
+		}
+		n := start(t, with...)
+		join(t, n, w.c)
+		connect(t, n, w.servers...)
+		w.servers = append(w.servers, n)
+	}
+	a := start(t, waku.WithHost(w.net.Hosts(1)[0]))
+	w.author = join(t, a, w.c, waku.SignWith(key))
+	connect(t, a, w.servers...)
+	meshed(t, 1, append(w.servers, a)...)
+	w.host = w.net.Hosts(1)[0]
+	w.member = start(t, waku.WithHost(w.host))
+	w.light = join(t, w.member, w.c, waku.SignWith(key), waku.AsLight())
+	connect(t, w.member, w.servers...)
+	return w
+}
+
+// say has the relaying member send a message.
+func (w *lightTown) say(t testing.TB) message.Hash {
+	t.Helper()
+	w.sent++
+	d, err := w.author.Send(within(t), lobby, fmt.Appendf(nil, "message %d", w.sent))
+	require.NoError(t, err)
+	return d.Hash
+}
+
+// served waits until so many service peers push.
+func (w *lightTown) served(t testing.TB, state waku.State) {
+	t.Helper()
+	p2ptest.Eventually(t, func() bool { return w.member.Health().Shards[0].State == state }, "%+v", w.member.Health().Shards)
+}
+
+// collect keeps the hashes of what a reader gets.
+func collect(ctx context.Context, r *waku.Reader, into chan<- message.Hash) {
+	defer close(into)
+	for {
+		env, err := r.Next(ctx)
+		if err != nil {
+			return
+		}
+		into <- env.Hash
+	}
+}
+
+func TestLightMember(t *testing.T) {
+	p2ptest.Bubble(t, func(t *testing.T) {
+		w := newLightTown(t, 2)
+		_, err := w.light.Subscribe()
+		require.ErrorIs(t, err, waku.ErrTopicsNeeded)
+		r := subscribe(t, w.light, lobby)
+		w.served(t, waku.Sufficient)
+		h := w.member.Health().Shards[0]
+		require.Equal(t, waku.ModeLight, h.Mode)
+		require.Empty(t, h.Reason)
+		require.Len(t, h.Light.ServicePeers, 2)
+
+		for range 20 {
+			want := w.say(t)
+			require.Equal(t, want, next(t, r).Hash)
+		}
+		back := subscribe(t, w.author, lobby)
+		d, err := w.light.Send(within(t), lobby, []byte("from afar"))
+		require.NoError(t, err)
+		require.Len(t, d.Accepted, 2)
+		require.Equal(t, d.Hash, next(t, r).Hash)
+		require.Equal(t, d.Hash, next(t, back).Hash)
+
+		time.Sleep(20 * time.Second) // virtual: copies and probes come to their end
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		env, err := r.Next(ctx)
+		require.ErrorIs(t, err, context.DeadlineExceeded, "%v", env)
+		h = w.member.Health().Shards[0]
+		require.Equal(t, waku.Sufficient, h.State, "%+v", h)
+		for _, p := range h.Light.ServicePeers {
+			require.GreaterOrEqual(t, p.Pushed, uint64(21))
+		}
+		require.NoError(t, w.light.Leave())
+	})
+}
