@@ -158,3 +158,25 @@ func TestFiftyNodes(t *testing.T) {
 		}
 	})
 }
+
+// What was sent just before Close still leaves.
+func TestSendBeforeClose(t *testing.T) {
+	p2ptest.Bubble(t, func(t *testing.T) {
+		network := p2ptest.New(t, p2ptest.Config{Latency: 50 * time.Millisecond})
+		stays := start(t, waku.WithHost(network.Hosts(1)[0]))
+		r := subscribe(t, join(t, stays, waku.Community{Shard: town}))
+		for range 5 {
+			h := network.Hosts(1)[0]
+			goes, err := waku.New(within(t), waku.WithHost(h))
+			require.NoError(t, err)
+			m := join(t, goes, waku.Community{Shard: town})
+			connect(t, goes, stays)
+			meshed(t, 1, goes)
+			d, err := m.Send(within(t), lobby, []byte("last words"))
+			require.NoError(t, err)
+			require.NoError(t, goes.Close())
+			require.NoError(t, h.Close())
+			require.Equal(t, d.Hash, next(t, r).Hash)
+		}
+	})
+}

@@ -55,6 +55,7 @@ type Node struct {
 
 	stamps    sync.Mutex
 	lastStamp time.Time
+	lastSent  atomic.Pointer[time.Time] // monotonic
 
 	life     sync.RWMutex // held while joining
 	closed   atomic.Bool
@@ -219,6 +220,10 @@ func (n *Node) onRelay(e relay.Event) {
 	}
 }
 
+// sendGrace is how long what was handed to peers has to leave before their
+// connections are closed: Send doesn't wait for that.
+const sendGrace = 250 * time.Millisecond
+
 // Close ends every membership, connection and goroutine of the node, within five
 // seconds, and waits for them. It is idempotent; every call returns the same
 // error, which names plugged-in validators that ignored their context and are
@@ -232,6 +237,9 @@ func (n *Node) shutdown() error {
 	n.life.Lock()
 	n.closed.Store(true)
 	n.life.Unlock()
+	if sent := n.lastSent.Load(); sent != nil {
+		time.Sleep(sendGrace - time.Since(*sent))
+	}
 	n.tasks.cancel()
 	done := make(chan error, 1)
 	go func() {

@@ -98,6 +98,9 @@ func (m *Membership) Send(ctx context.Context, contentTopic string, payload []by
 	rc, err := m.shard.node.relay.Publish(noting, m.shard.shard, msg)
 	switch {
 	case err == nil:
+		if rc.Peers > 0 {
+			m.shard.node.lastSent.Store(new(time.Now()))
+		}
 	case ctx.Err() != nil:
 		return nil, context.Cause(ctx)
 	default:
