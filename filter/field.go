@@ -1,6 +1,7 @@
 package filter
 
 import (
+	"io"
 	"unicode/utf8"
 
 	"google.golang.org/protobuf/encoding/protowire"
@@ -20,7 +21,7 @@ func fields(b []byte, f func(field) error) error {
 	for len(b) > 0 {
 		num, typ, n := protowire.ConsumeTag(b)
 		if n < 0 {
-			return malformed("%v", protowire.ParseError(n))
+			return damaged(n)
 		}
 		b = b[n:]
 		x := field{num: num, typ: typ}
@@ -33,7 +34,7 @@ func fields(b []byte, f func(field) error) error {
 			n = protowire.ConsumeFieldValue(num, typ, b)
 		}
 		if n < 0 {
-			return malformed("%v", protowire.ParseError(n))
+			return damaged(n)
 		}
 		b = b[n:]
 		if err := f(x); err != nil {
@@ -41,6 +42,14 @@ func fields(b []byte, f func(field) error) error {
 		}
 	}
 	return nil
+}
+
+// damaged words protowire's code. Its own words differ from build to build.
+func damaged(n int) error {
+	if protowire.ParseError(n) == io.ErrUnexpectedEOF {
+		return malformed("cut short")
+	}
+	return malformed("no protobuf")
 }
 
 func (f field) varint(name string) (uint64, error) {
