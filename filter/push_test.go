@@ -546,3 +546,30 @@ func TestConcurrent(t *testing.T) {
 		require.True(t, s.Consistent())
 	})
 }
+
+// Who takes one push for a stream and then none is forgotten in time.
+func TestOneStreamEachStalls(t *testing.T) {
+	bubble(t, 2, func(t *testing.T, hosts []host.Host) {
+		evicted := new(box)
+		s := serve(t, hosts[0], filter.ServerConfig{OnEvict: evicted.failure})
+		var streams atomic.Int64
+		hosts[1].SetStreamHandler(filter.PushID, func(s network.Stream) {
+			if streams.Add(1) == 1 {
+				wire.ReadFrame(s, 1<<20)
+				s.Close()
+			}
+		})
+		p2ptest.Star(t, hosts)
+		want(t, hosts[1], hosts[0], "a")
+		for i := range 30 {
+			s.Push(pubsub, number("a", i, 0))
+		}
+		time.Sleep(20*time.Second - time.Millisecond)
+		require.Equal(t, 1, s.Subscribers())
+		require.LessOrEqual(t, streams.Load(), int64(9))
+		time.Sleep(time.Second)
+		require.Zero(t, s.Subscribers())
+		require.Equal(t, []error{filter.ErrSlow}, evicted.told())
+		require.Equal(t, uint64(1), s.Stats().Evicted)
+	})
+}

@@ -453,3 +453,18 @@ func TestServerCloses(t *testing.T) {
 		require.Zero(t, s.Subscribers())
 	})
 }
+
+// js-waku unsubscribes and doesn't wait for the answer.
+func TestAnswerUnread(t *testing.T) {
+	bubble(t, 2, func(t *testing.T, hosts []host.Host) {
+		p2ptest.Star(t, hosts)
+		s := serve(t, hosts[0], filter.ServerConfig{})
+		want(t, hosts[1], hosts[0], "a", "b")
+		st, err := p2ptest.OpenStream(t.Context(), hosts[1], hosts[0].ID(), filter.SubscribeID)
+		require.NoError(t, err)
+		require.NoError(t, wire.WriteFrame(st, filter.Request{ID: "1", Kind: 2, PubsubTopic: pubsub, ContentTopics: []string{"a"}}.Append()))
+		require.NoError(t, st.Close())
+		synctest.Wait()
+		require.Equal(t, 1, s.Stats().Criteria)
+	})
+}
