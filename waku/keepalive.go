@@ -44,9 +44,27 @@ func (k *keeper) run(ctx context.Context) {
 		select {
 		case <-ticker.C:
 			k.tick(ctx, time.Now())
+		case <-k.node.networkChanged:
+			k.node.retryStatic()
+			for _, s := range k.node.shards.all() {
+				s.light.pingNow()
+			}
+			k.pingAll(ctx, k.choose(true))
 		case <-ctx.Done():
 			return
 		}
+	}
+}
+
+// NetworkChanged says that the device's network is another one, or was away: what is
+// connected is asked at once whether it still is, what doesn't answer is dropped,
+// and static peers that are gone are dialled. It doesn't wait. Programs on devices
+// that tell them so should pass it on; without it a node finds out by itself,
+// within half a minute.
+func (n *Node) NetworkChanged() {
+	select {
+	case n.networkChanged <- struct{}{}:
+	default: // about to be looked after
 	}
 }
 

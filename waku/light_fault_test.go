@@ -221,3 +221,41 @@ func TestLightSend(t *testing.T) {
 		require.ErrorIs(t, err, net.ErrClosed)
 	})
 }
+
+// The network is gone without a word, as when a phone loses it: the node finds out
+// by itself, or at once when it is told.
+func TestNetworkChanged(t *testing.T) {
+	for _, told := range []bool{false, true} {
+		t.Run(fmt.Sprintf("told %v", told), func(t *testing.T) {
+			p2ptest.Bubble(t, func(t *testing.T) {
+				archive := storetest.NewModel(storetest.Config{})
+				w := newLightTown(t, 2, waku.WithArchive(archive))
+				r := subscribe(t, w.light, lobby)
+				w.served(t, waku.Sufficient)
+				hearing, deafen := context.WithCancel(t.Context())
+				heard := hear(hearing, r)
+				talking, hush := context.WithCancel(t.Context())
+				said := w.talk(t, talking, 500*time.Millisecond)
+				time.Sleep(5 * time.Second) // virtual
+				w.net.Vanish(w.host)
+				time.Sleep(time.Minute) // virtual
+				w.net.Return(w.host)
+				if told {
+					w.member.NetworkChanged()
+					w.member.NetworkChanged()
+				}
+				back := time.Now()
+				p2ptest.Eventually(t, func() bool { return len(w.member.Peers()) == 0 }, "the dead are kept")
+				require.Less(t, time.Since(back), 31*time.Second)
+				connect(t, w.member, w.servers...)
+				w.served(t, waku.Sufficient)
+				time.Sleep(30 * time.Second) // virtual: all is there after half a minute
+				hush()
+				sent := <-said
+				time.Sleep(10 * time.Second) // virtual
+				deafen()
+				same(t, sent, <-heard)
+			})
+		})
+	}
+}

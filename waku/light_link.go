@@ -48,6 +48,7 @@ type lightLink struct {
 	proof   time.Time // until when it is known to be good
 	pushed  uint64
 	suspect bool
+	pinging bool  // is to be asked at once
 	err     error // why it ended
 }
 
@@ -66,10 +67,7 @@ func (k *lightLink) want(topics map[string]struct{}) {
 		return
 	}
 	k.wants = maps.Clone(topics)
-	select {
-	case k.wake <- struct{}{}:
-	default:
-	}
+	k.rouse()
 }
 
 // run is the link's life.
@@ -114,7 +112,7 @@ func (k *lightLink) serve() error {
 			err = k.subscribe(add)
 		case len(remove) > 0:
 			err = k.unsubscribe(remove)
-		case time.Since(asked) >= every:
+		case k.pingDue() || time.Since(asked) >= every:
 			err = k.ping()
 		default:
 			pause(k.ctx, every-time.Since(asked), k.wake)
@@ -134,6 +132,33 @@ func (k *lightLink) serve() error {
 		}
 	}
 	return context.Cause(k.ctx)
+}
+
+// pingDue tells whether the peer is to be asked at once, and notes that it is.
+func (k *lightLink) pingDue() bool {
+	k.l.mu.Lock()
+	defer k.l.mu.Unlock()
+	due := k.pinging
+	k.pinging = false
+	return due
+}
+
+// pingNow has every service peer asked at once.
+func (l *lightShard) pingNow() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, k := range l.links {
+		k.pinging = true
+		k.rouse()
+	}
+}
+
+// rouse has the link look what there is to do.
+func (k *lightLink) rouse() {
+	select {
+	case k.wake <- struct{}{}:
+	default:
+	}
 }
 
 // difference is what has to be asked for, and what isn't wanted any more.

@@ -57,6 +57,8 @@ type Node struct {
 	lastStamp time.Time
 	lastSent  atomic.Pointer[time.Time] // monotonic
 
+	networkChanged chan struct{}
+
 	life     sync.RWMutex // held while joining
 	closed   atomic.Bool
 	closing  sync.Once
@@ -81,6 +83,8 @@ func New(ctx context.Context, opts ...Option) (*Node, error) {
 		tasks:  newTasks(),
 		peers:  peerTable{m: map[peer.ID]*remote{}},
 		shards: shardTable{m: map[sharding.Shard]*shard{}},
+
+		networkChanged: make(chan struct{}, 1),
 	}
 	n.clock = newClockWatch(cfg.now, cfg.window, n.peers.count, n.emit)
 	if err := n.start(ctx); err != nil {

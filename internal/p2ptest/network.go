@@ -43,6 +43,8 @@ type Network struct {
 
 	mu        sync.Mutex
 	listeners map[netip.AddrPort]*listener
+	conns     map[*conn]netip.Addr // open ends, and whose they are
+	away      map[netip.Addr]bool
 	nextPort  uint16
 	hosts     int
 }
@@ -50,7 +52,10 @@ type Network struct {
 // New returns an empty network. Inside a synctest bubble it must be called
 // with the bubble's own t.
 func New(t testing.TB, c Config) *Network {
-	return &Network{t: t, latency: c.Latency, listeners: make(map[netip.AddrPort]*listener)}
+	return &Network{
+		t: t, latency: c.Latency, listeners: make(map[netip.AddrPort]*listener),
+		conns: make(map[*conn]netip.Addr), away: make(map[netip.Addr]bool),
+	}
 }
 
 // Hosts returns n hosts on a network of their own, closed when the test ends.

@@ -30,6 +30,7 @@ type half struct {
 	buffered int
 	eof      bool // the writer closed
 	gone     bool // the reader closed
+	void     bool // what is written vanishes
 	read     deadline
 	write    deadline
 }
@@ -86,6 +87,8 @@ func (h *half) Write(b []byte) (int, error) {
 			return written, io.ErrClosedPipe
 		case h.write.past:
 			return written, os.ErrDeadlineExceeded
+		case h.void:
+			return len(b), nil
 		case written == len(b):
 			return written, nil
 		}
@@ -155,6 +158,9 @@ func (h *half) pop(b []byte) int {
 func (h *half) closeWrite() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if h.void {
+		return // nobody hears of it
+	}
 	h.eof = true
 	h.cond.Broadcast()
 }
@@ -167,10 +173,21 @@ func (h *half) closeRead() {
 	h.cond.Broadcast()
 }
 
+// lose lets everything vanish that hasn't been read, and what is written from now
+// on, the end of the connection included.
+func (h *half) lose() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.void = true
+	h.queue, h.buffered = nil, 0
+	h.cond.Broadcast()
+}
+
 // conn is one end of an in-memory connection.
 type conn struct {
 	in, out       *half
 	local, remote net.Addr
+	net           *Network // nil: nobody keeps it
 }
 
 func newConnPair(a, b net.Addr, latency time.Duration) (*conn, *conn) {
@@ -184,6 +201,9 @@ func (c *conn) LocalAddr() net.Addr         { return c.local }
 func (c *conn) RemoteAddr() net.Addr        { return c.remote }
 
 func (c *conn) Close() error {
+	if c.net != nil {
+		c.net.forget(c)
+	}
 	c.out.closeWrite()
 	c.in.closeRead()
 	var none time.Time

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"syscall"
 
+	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/transport"
@@ -119,6 +120,9 @@ func (n *Network) dial(from netip.Addr, hostport string) (net.Conn, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	l := n.listeners[to]
+	if n.away[from] || n.away[to.Addr()] {
+		return nil, syscall.EHOSTUNREACH
+	}
 	if l == nil {
 		return nil, syscall.ECONNREFUSED
 	}
@@ -126,10 +130,52 @@ func (n *Network) dial(from netip.Addr, hostport string) (net.Conn, error) {
 	here, there := newConnPair(source, net.TCPAddrFromAddrPort(to), n.latency)
 	select {
 	case l.accept <- there:
+		here.net, there.net = n, n
+		n.conns[here], n.conns[there] = from, to.Addr()
 		return here, nil
 	default:
 		return nil, syscall.ECONNREFUSED
 	}
+}
+
+func (n *Network) forget(c *conn) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	delete(n.conns, c)
+}
+
+// Vanish takes a host off the network, as when a phone loses it: nobody is told,
+// what is written to its connections vanishes for good, and new ones can't be made
+// until Return.
+func (n *Network) Vanish(h host.Host) {
+	ip := hostIP(h)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.away[ip] = true
+	for c, at := range n.conns {
+		if at == ip {
+			c.in.lose()
+			c.out.lose()
+		}
+	}
+}
+
+// Return lets a host make new connections again. Old ones stay silent.
+func (n *Network) Return(h host.Host) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	delete(n.away, hostIP(h))
+}
+
+// hostIP is the address that a host has on its network.
+func hostIP(h host.Host) netip.Addr {
+	for _, a := range h.Addrs() {
+		if ip, err := manet.ToIP(a); err == nil {
+			at, _ := netip.AddrFromSlice(ip)
+			return at.Unmap()
+		}
+	}
+	return netip.Addr{}
 }
 
 // freePort counts through the ephemeral range; n.mu is held. Two dials may
