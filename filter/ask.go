@@ -144,7 +144,7 @@ func (c *Client) request(ctx context.Context, p peer.ID, r request) error {
 	c.stats.requests.Add(1)
 	r.id = rand.Text()
 	b, err := reqresp.Do(withDial(ctx), c.host, p, SubscribeID, reqresp.Config{
-		Service:     service,
+		Service:     Service,
 		MaxResponse: maxResponse,
 		FirstByte:   c.cfg.Timeout,
 		Total:       c.cfg.Timeout,

@@ -170,5 +170,5 @@ func (c *Client) withClose(ctx context.Context) (context.Context, func()) {
 
 // withDial lets relayed connections do.
 func withDial(ctx context.Context) context.Context {
-	return network.WithAllowLimitedConn(ctx, service)
+	return network.WithAllowLimitedConn(ctx, Service)
 }

@@ -61,8 +61,8 @@ const (
 	PushID      protocol.ID = "/vac/waku/filter-push/2.0.0-beta1"
 )
 
-// service is the protocols' name for the resource manager.
-const service = "waku.filter"
+// Service is the protocols' name for the resource manager.
+const Service = "waku.filter"
 
 // Push is a message that a service peer brought.
 type Push struct {

@@ -76,7 +76,7 @@ func (c *Client) exit(p peer.ID) {
 
 // receive takes the pushes of a stream until it ends or they aren't pushes.
 func (c *Client) receive(p peer.ID, s network.Stream) error {
-	if err := s.Scope().SetService(service); err != nil {
+	if err := s.Scope().SetService(Service); err != nil {
 		return err
 	}
 	r := newFrameReader(c.ctx, s)

@@ -179,7 +179,7 @@ func (u *subscriber) sendSingle(j *job) error {
 	}
 	stop := context.AfterFunc(ctx, func() { s.Reset() })
 	defer stop()
-	if err = s.Scope().SetService(service); err != nil {
+	if err = s.Scope().SetService(Service); err != nil {
 		s.Reset()
 		return err
 	}

@@ -137,7 +137,7 @@ func NewServer(h host.Host, cfg ServerConfig) *Server {
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.exchanges = reqresp.Serve(h, SubscribeID, reqresp.Config{
-		Service:     service,
+		Service:     Service,
 		MaxRequest:  maxRequest,
 		MaxResponse: maxResponse,
 		Concurrency: exchanges,

@@ -111,7 +111,7 @@ func (u *subscriber) dial() (network.Stream, error) {
 		err = ErrUnsupported
 	case err == nil:
 		if err = s.SetProtocol(PushID); err == nil {
-			err = s.Scope().SetService(service)
+			err = s.Scope().SetService(Service)
 		}
 	}
 	if err != nil {
@@ -123,7 +123,7 @@ func (u *subscriber) dial() (network.Stream, error) {
 
 // noDial never dials a stranger, and lets relayed connections do.
 func noDial(ctx context.Context) context.Context {
-	return network.WithNoDial(network.WithAllowLimitedConn(ctx, service), service)
+	return network.WithNoDial(network.WithAllowLimitedConn(ctx, Service), Service)
 }
 
 // watch finds out what the subscriber makes of a new stream. Silence is trust; the

@@ -8,6 +8,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 
+	"github.com/status-im/shoal/filter"
 	"github.com/status-im/shoal/message"
 	"github.com/status-im/shoal/relay"
 	"github.com/status-im/shoal/sharding"
@@ -34,9 +35,18 @@ func Tick(n *Node, ago time.Duration) {
 	k.tick(n.tasks.ctx, time.Now())
 }
 
-// NewResources is what a node's host is bounded by.
+// NewResources is what a node's host is bounded by, NewServiceResources that of one
+// with a filter service.
 func NewResources(t testing.TB, conns, perIP int) network.ResourceManager {
-	m, err := newResources(&config{maxConns: conns, maxConnsPerIP: perIP})
+	return resourcesOf(t, &config{maxConns: conns, maxConnsPerIP: perIP})
+}
+
+func NewServiceResources(t testing.TB, conns int) network.ResourceManager {
+	return resourcesOf(t, &config{maxConns: conns, maxConnsPerIP: conns, filterService: new(filter.ServerConfig)})
+}
+
+func resourcesOf(t testing.TB, c *config) network.ResourceManager {
+	m, err := newResources(c)
 	if err != nil {
 		t.Fatal(err)
 	}

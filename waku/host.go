@@ -11,11 +11,14 @@ import (
 	"github.com/libp2p/go-libp2p/core/connmgr"
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/protocol"
 	rcmgr "github.com/libp2p/go-libp2p/p2p/host/resource-manager"
 	"github.com/libp2p/go-libp2p/p2p/muxer/yamux"
 	"github.com/libp2p/go-libp2p/p2p/security/noise"
 	quic "github.com/libp2p/go-libp2p/p2p/transport/quic"
 	"github.com/libp2p/go-libp2p/x/rate"
+
+	"github.com/status-im/shoal/filter"
 )
 
 // newHost makes the host that the options ask for; it doesn't listen yet. Yamux is
@@ -60,6 +63,7 @@ func newHost(c *config, gater connmgr.ConnectionGater) (host.Host, error) {
 func newResources(c *config) (network.ResourceManager, error) {
 	scaling := rcmgr.DefaultLimits
 	libp2p.SetDefaultServiceLimits(&scaling)
+	auto := scaling.AutoScale()
 	conns := rcmgr.ResourceLimits{
 		Conns:         rcmgr.LimitVal(c.maxConns),
 		ConnsInbound:  rcmgr.LimitVal(max(1, c.maxConns*2/3)),
@@ -67,9 +71,21 @@ func newResources(c *config) (network.ResourceManager, error) {
 		FD:            rcmgr.LimitVal(2 * c.maxConns),
 	}
 	limits := rcmgr.PartialLimitConfig{System: conns, Transient: conns}
+	// Every connection may be a filter subscriber's, who has a stream for pushes;
+	// go-waku takes several at once. The library's limits are for the machine.
+	usual := auto.ToPartialLimitConfig()
+	pushes := rcmgr.LimitVal(pushStreams * c.maxConns)
+	limits.System.Streams = max(usual.System.Streams, 2*pushes)
+	limits.System.StreamsInbound = max(usual.System.StreamsInbound, pushes)
+	limits.System.StreamsOutbound = max(usual.System.StreamsOutbound, pushes)
+	if c.filterService != nil {
+		many := rcmgr.ResourceLimits{Streams: 2 * pushes, StreamsInbound: pushes, StreamsOutbound: pushes}
+		limits.Service = map[string]rcmgr.ResourceLimits{filter.Service: many}
+		limits.Protocol = map[protocol.ID]rcmgr.ResourceLimits{filter.PushID: many, filter.SubscribeID: many}
+	}
 	perIP4, perIP6, churn := perAddress(c.maxConnsPerIP)
 	m, err := rcmgr.NewResourceManager(
-		rcmgr.NewFixedLimiter(limits.Build(scaling.AutoScale())),
+		rcmgr.NewFixedLimiter(limits.Build(auto)),
 		rcmgr.WithMetricsDisabled(),
 		rcmgr.WithLimitPerSubnet(perIP4, perIP6),
 		rcmgr.WithConnRateLimiters(churn),
@@ -79,6 +95,10 @@ func newResources(c *config) (network.ResourceManager, error) {
 	}
 	return m, nil
 }
+
+// pushStreams is how many streams there may be for each connection of a filter
+// service.
+const pushStreams = 4
 
 // perAddress holds one IPv4 address or IPv6 /64 to n connections, and to 4n
 // attempts a minute: dialling takes one for each transport, and a household comes

@@ -11,6 +11,7 @@ import (
 	"github.com/multiformats/go-multiaddr"
 	"github.com/stretchr/testify/require"
 
+	"github.com/status-im/shoal/filter"
 	"github.com/status-im/shoal/internal/p2ptest"
 	"github.com/status-im/shoal/waku"
 )
@@ -60,6 +61,22 @@ func TestConnsPerAddress(t *testing.T) {
 			require.Len(t, open(t, m, "/ip6/::1/tcp/%d", limit+1), limit+1)
 		}
 	})
+}
+
+// Every connection to a filter service may be a subscriber's.
+func TestSubscribersHaveStreams(t *testing.T) {
+	const subscribers = 5000
+	m := waku.NewServiceResources(t, subscribers*3/2)
+	conns := open(t, m, "/ip4/127.0.0.1/tcp/%d", subscribers)
+	require.Len(t, conns, subscribers)
+	for i, c := range conns {
+		id := peer.ID(fmt.Sprint(i))
+		require.NoError(t, c.SetPeer(id))
+		s, err := m.OpenStream(id, network.DirOutbound)
+		require.NoError(t, err)
+		require.NoError(t, s.SetProtocol(filter.PushID), "%d", i)
+		require.NoError(t, s.SetService(filter.Service), "%d", i)
+	}
 }
 
 // The bound on all connections leaves a third for those that this node dials.
