@@ -218,20 +218,50 @@ func (l *lightShard) end(k *lightLink, why error) {
 	k.err = why
 	k.quit(why)
 	l.probes.forget(k.peer)
-	l.proved(k)
+	l.lost(k)
 	if !errors.Is(why, errUnwanted) {
 		l.failure = fmt.Sprintf("%s: %s", k.peer, line(why))
 	}
 	l.changed()
 }
 
-// proved keeps until when a link was good, for the topics that it had. mu is held.
-func (l *lightShard) proved(k *lightLink) {
-	for t := range k.have {
-		if topic := l.topics[t]; topic != nil && k.proof.After(topic.proof) {
-			topic.proof = k.proof
+// lost notes that a link no longer pushes what it had. What came since it was last
+// known to push may be missing, unless another link has pushed all the time. mu is
+// held.
+func (l *lightShard) lost(k *lightLink) {
+	for name := range k.have {
+		t := l.topics[name]
+		if t == nil {
+			continue
+		}
+		if k.proof.After(t.proof) {
+			t.proof = k.proof
+		}
+		var next time.Time // when another one began
+		for _, other := range l.byAge() {
+			since, ok := other.have[name]
+			if ok && other != k && !other.suspect && (next.IsZero() || since.Before(next)) {
+				next = since
+			}
+		}
+		switch {
+		case next.IsZero() && t.covered:
+			t.covered, t.open = false, t.proof
+		case next.After(t.proof):
+			l.addGap(name, t.proof, next, false)
 		}
 	}
+}
+
+// addGap notes that messages of a topic may be missing. mu is held.
+func (l *lightShard) addGap(topic string, from, to time.Time, exact bool) {
+	for _, g := range l.gaps {
+		if g.from.Equal(from) && g.to.Equal(to) && g.exact == exact && !g.asked {
+			g.topics = append(g.topics, topic)
+			return
+		}
+	}
+	l.gaps = append(l.gaps, &lightGap{topics: []string{topic}, from: from, to: to, exact: exact})
 }
 
 // byAge are the links that haven't ended, the oldest first. mu is held.
@@ -314,27 +344,24 @@ func order(a, b bool) int {
 // missing. mu is held.
 func (l *lightShard) cover(now time.Time) {
 	whole := len(l.topics) > 0
-	gap := map[gapKey][]string{}
 	for name, t := range l.topics {
-		covered := false
-		for _, k := range l.links {
-			if _, ok := k.have[name]; ok && !k.suspect && k.err == nil {
-				covered = true
+		covered, proof := false, t.proof
+		for _, k := range l.byAge() {
+			if _, ok := k.have[name]; ok {
+				covered = covered || !k.suspect
+				if k.proof.After(proof) {
+					proof = k.proof
+				}
 			}
 		}
 		switch {
 		case covered && !t.covered:
-			key := gapKey{t.open, t.news}
-			gap[key] = append(gap[key], name)
+			l.addGap(name, t.open, now, t.news)
 			t.covered, t.news = true, false
 		case !covered && t.covered:
-			t.covered, t.open = false, t.proof
+			t.covered, t.open = false, proof
 		}
 		whole = whole && covered
-	}
-	for key, names := range gap {
-		slices.Sort(names)
-		l.gaps = append(l.gaps, &lightGap{topics: names, from: key.from, to: now, exact: key.exact})
 	}
 	switch {
 	case !whole:
@@ -342,11 +369,6 @@ func (l *lightShard) cover(now time.Time) {
 	case l.whole == nil:
 		l.whole = &now
 	}
-}
-
-type gapKey struct {
-	from  time.Time
-	exact bool
 }
 
 // proven returns nil when somebody has pushed everything for so long, and else what
@@ -453,7 +475,7 @@ func (l *lightShard) health(h *ShardHealth) {
 func (l *lightShard) reason() string {
 	light := LightHealth{Topics: len(l.topics), Failure: l.failure}
 	for _, k := range l.byAge() {
-		light.ServicePeers = append(light.ServicePeers, ServicePeer{Suspect: k.suspect})
+		light.ServicePeers = append(light.ServicePeers, ServicePeer{Suspect: k.suspect, Topics: len(k.have)})
 	}
 	return light.reason()
 }
@@ -469,6 +491,12 @@ func (h *LightHealth) reason() string {
 			doubtful++
 		}
 	}
+	good := 0
+	for _, p := range h.ServicePeers {
+		if !p.Suspect && p.Topics >= h.Topics {
+			good++
+		}
+	}
 	switch n := len(h.ServicePeers); {
 	case h.Topics == 0:
 		return "too few connected peers publish for light members"
@@ -479,5 +507,5 @@ func (h *LightHealth) reason() string {
 	case h.Covered < h.Topics:
 		return fmt.Sprintf("service peers have confirmed %d of %d content topics%s", h.Covered, h.Topics, why)
 	}
-	return fmt.Sprintf("%d of %d service peers%s", len(h.ServicePeers), lightPeers, why)
+	return fmt.Sprintf("%d of %d service peers%s", good, lightPeers, why)
 }

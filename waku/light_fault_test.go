@@ -8,7 +8,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/stretchr/testify/require"
 
 	"github.com/status-im/shoal/filter"
@@ -115,13 +117,7 @@ func TestServicePeerForgets(t *testing.T) {
 		w := newLightTown(t, 1)
 		r := subscribe(t, w.light, lobby)
 		w.served(t, waku.Minimal)
-		s, err := w.host.NewStream(within(t), w.servers[0].PeerID(), filter.SubscribeID)
-		require.NoError(t, err)
-		_, err = s.Write([]byte{5, 0x0a, 1, 'x', 0x10, 3}) // unsubscribe from all
-		require.NoError(t, err)
-		require.NoError(t, s.CloseWrite())
-		_, err = io.ReadAll(s)
-		require.NoError(t, err)
+		unsubscribeAll(t, w.host, w.servers[0].PeerID())
 		lost := w.say(t)
 		time.Sleep(65 * time.Second) // virtual
 		w.served(t, waku.Minimal)
@@ -258,4 +254,46 @@ func TestNetworkChanged(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Two service peers forget at the same moment, as go-waku's do every minute, and
+// tell of it one after the other: each is replaced by the other as it seems, and
+// still what nobody pushed is read back.
+func TestServicePeersForgetTogether(t *testing.T) {
+	p2ptest.Bubble(t, func(t *testing.T) {
+		archive := storetest.NewModel(storetest.Config{})
+		w := newLightTown(t, 2, waku.WithArchive(archive))
+		r := subscribe(t, w.light, lobby)
+		w.served(t, waku.Sufficient)
+		hearing, deafen := context.WithCancel(t.Context())
+		heard := hear(hearing, r)
+		talking, hush := context.WithCancel(t.Context())
+		said := w.talk(t, talking, 500*time.Millisecond)
+		for range 5 {
+			time.Sleep(23 * time.Second) // virtual
+			for _, s := range w.servers {
+				unsubscribeAll(t, w.host, s.PeerID())
+			}
+		}
+		hush()
+		sent := <-said
+		time.Sleep(100 * time.Second) // virtual
+		h := w.member.Health().Shards[0]
+		require.Equal(t, waku.Sufficient, h.State, "%+v", h)
+		require.Zero(t, h.Light.Gaps, h.Light.GapFailure)
+		deafen()
+		same(t, sent, <-heard)
+	})
+}
+
+// unsubscribeAll has a service peer forget a host's subscriptions, behind its back.
+func unsubscribeAll(t testing.TB, h host.Host, p peer.ID) {
+	t.Helper()
+	s, err := h.NewStream(within(t), p, filter.SubscribeID)
+	require.NoError(t, err)
+	_, err = s.Write([]byte{5, 0x0a, 1, 'x', 0x10, 3})
+	require.NoError(t, err)
+	require.NoError(t, s.CloseWrite())
+	_, err = io.ReadAll(s)
+	require.NoError(t, err)
 }

@@ -20,13 +20,15 @@ const (
 	gapPause = time.Second
 )
 
-// lightGap is a time in which nobody pushed some topics. Times are monotonic.
+// lightGap is a time in which perhaps nobody pushed some topics. Times are
+// monotonic.
 type lightGap struct {
 	topics   []string
 	from, to time.Time
 	// exact gaps begin when a reader did: what is older wasn't asked for. Others
 	// begin when messages published before were still on their way.
 	exact bool
+	asked bool // stores are being asked
 }
 
 // beginFilling has gaps filled from stores. mu is held.
@@ -59,8 +61,7 @@ func (l *lightShard) fill(ctx context.Context) {
 		if err == nil {
 			l.gaps = slices.DeleteFunc(l.gaps, func(x *lightGap) bool { return x == g })
 		} else {
-			l.gapFailure = fmt.Sprintf("messages from %s to %s may be missing: %s",
-				l.wall(g.from).UTC().Format(time.TimeOnly), l.wall(g.to).UTC().Format(time.TimeOnly), line(err))
+			l.gapFailure = l.missing() + ": " + line(err)
 		}
 		l.mu.Unlock()
 		if err == nil {
@@ -86,7 +87,23 @@ func (l *lightShard) nextGap() *lightGap {
 		l.gaps, l.filling, l.gapFailure = nil, false, ""
 		return nil
 	}
+	l.gaps[0].asked = true
 	return l.gaps[0]
+}
+
+// missing says in words what the gaps are. mu is held.
+func (l *lightShard) missing() string {
+	from, to := l.gaps[0].from, l.gaps[0].to
+	for _, g := range l.gaps {
+		if g.from.Before(from) {
+			from = g.from
+		}
+		if g.to.After(to) {
+			to = g.to
+		}
+	}
+	clock := func(t time.Time) string { return l.wall(t).UTC().Format(time.TimeOnly) }
+	return fmt.Sprintf("of what was said from %s to %s UTC messages may be missing (%d gaps)", clock(from), clock(to), len(l.gaps))
 }
 
 // wall is a monotonic time by the node's clock.

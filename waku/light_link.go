@@ -240,7 +240,7 @@ func (k *lightLink) proved(at time.Time, also func()) {
 func (k *lightLink) forgotten() {
 	k.l.mu.Lock()
 	defer k.l.mu.Unlock()
-	k.l.proved(k)
+	k.l.lost(k)
 	clear(k.have)
 	k.l.changed()
 }
