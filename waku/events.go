@@ -113,7 +113,7 @@ func (e Event) String() string {
 	b.WriteString(e.Kind.String())
 	switch e.Kind {
 	case ShardHealthChanged:
-		fmt.Fprintf(&b, ": shard %s is %s, %d in mesh", e.Shard, e.State, e.Count)
+		fmt.Fprintf(&b, ": shard %s is %s (peers: %d)", e.Shard, e.State, e.Count)
 	case KeyAdded, KeyExpired:
 		fmt.Fprintf(&b, ": shard %s, key %s", e.Shard, e.Key)
 	case MessagesLost, ValidatorTrouble, ServicePeerLeft:
