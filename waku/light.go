@@ -38,6 +38,7 @@ type lightShard struct {
 	again chan struct{} // for fill
 
 	running atomic.Bool
+	own     ownMessages
 
 	// mu comes before the shard's, and before those of its members.
 	mu      sync.Mutex

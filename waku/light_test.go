@@ -104,7 +104,9 @@ func TestLightMember(t *testing.T) {
 		d, err := w.light.Send(within(t), lobby, []byte("from afar"))
 		require.NoError(t, err)
 		require.Len(t, d.Accepted, 2)
-		require.Equal(t, d.Hash, next(t, r).Hash)
+		own := next(t, r)
+		require.Equal(t, d.Hash, own.Hash)
+		require.Equal(t, w.member.PeerID(), own.From, "whoever was quicker in pushing it back")
 		require.Equal(t, d.Hash, next(t, back).Hash)
 
 		time.Sleep(20 * time.Second) // virtual: copies and probes come to their end

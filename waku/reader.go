@@ -125,9 +125,13 @@ func (r *Reader) Next(ctx context.Context) (*Envelope, error) {
 	case err != nil:
 		return nil, err
 	}
+	from, n := env.From, r.member.shard.node
+	if r.member.shard.light.own.has(env.Hash) {
+		from = n.PeerID()
+	}
 	return &Envelope{
-		Shard: env.Shard, Message: env.Message, Hash: env.Hash, From: env.From,
-		ReceivedAt: r.member.shard.node.cfg.now().Add(-time.Since(env.ReceivedAt)),
+		Shard: env.Shard, Message: env.Message, Hash: env.Hash, From: from,
+		ReceivedAt: n.cfg.now().Add(-time.Since(env.ReceivedAt)),
 	}, nil
 }
 

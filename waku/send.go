@@ -120,13 +120,15 @@ func (m *Membership) Send(ctx context.Context, contentTopic string, payload []by
 func (m *Membership) sendLight(ctx context.Context, msg *message.Message, peers int) (*Delivery, error) {
 	s := m.shard
 	msg = msg.Clone() // the payload is the caller's
+	hash := msg.Hash(s.topic)
+	s.light.own.add(hash)
 	accepted, err := m.push(ctx, msg, peers)
 	if err != nil {
 		return nil, err
 	}
 	s.node.relay.Deliver(s.shard, s.node.PeerID(), msg)
 	return &Delivery{
-		Hash: msg.Hash(s.topic), Timestamp: time.Unix(0, msg.Timestamp), Size: msg.Size(),
+		Hash: hash, Timestamp: time.Unix(0, msg.Timestamp), Size: msg.Size(),
 		Peers: len(accepted), Accepted: accepted,
 	}, nil
 }
