@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -17,6 +18,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/status-im/shoal/waku"
 )
 
 var programs string // the directory of the built ones
@@ -115,9 +118,9 @@ func (p *process) wait() {
 
 // startNode starts a node that protects shard 128 and returns its address and a
 // func that waits until it forwards to a number of peers.
-func startNode(t *testing.T, public string) (addr string, meshed func(peers int)) {
+func startNode(t *testing.T, public string, args ...string) (addr string, meshed func(peers int)) {
 	t.Helper()
-	node := start(t, "servicenode", "--protected-shard", "128="+public, "--metrics", "127.0.0.1:0")
+	node := start(t, "servicenode", append(args, "--protected-shard", "128="+public, "--metrics", "127.0.0.1:0")...)
 	var ready struct {
 		Addresses []string
 		Metrics   string
@@ -185,6 +188,59 @@ func TestTwoTalkThroughANode(t *testing.T) {
 	ben.wait()
 }
 
+// Who relays and who doesn't understand each other.
+func TestLight(t *testing.T) {
+	file, public := newKeyFile(t)
+	addr, meshed := startNode(t, public, "--filter", "--lightpush")
+	member := func(name string, more ...string) *process {
+		return start(t, "chat", append([]string{"--connect", addr, "--key-file", file, "--name", name}, more...)...)
+	}
+	ana, ben, cleo := member("ana"), member("ben", "--light"), member("cleo", "--light")
+	for _, p := range []*process{ana, ben, cleo} {
+		p.expect(p.stderr, "connected")
+	}
+	meshed(1)
+	everybody := map[string]*process{"ana": ana, "ben": ben, "cleo": cleo}
+	for _, name := range []string{"ben", "ana", "cleo", "ben"} {
+		everybody[name].write("hello from " + name)
+		for other, p := range everybody {
+			if other != name {
+				assert.Equal(t, name+": hello from "+name, p.expect(p.stdout, ":"), "heard by %s", other)
+			}
+		}
+	}
+	for _, p := range everybody {
+		p.stdin.Close()
+	}
+	for _, p := range everybody {
+		p.wait()
+	}
+}
+
+// A node that only relays is of no use to a light member, who says so.
+func TestLightWithoutService(t *testing.T) {
+	file, public := newKeyFile(t)
+	addr, _ := startNode(t, public)
+	s, err := parse([]string{"--connect", addr, "--key-file", file, "--name", "ben", "--light"})
+	require.NoError(t, err)
+	r, err := enter(t.Context(), s)
+	require.NoError(t, err)
+	defer r.leave()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	r.hear(ctx)
+	events := r.node.Events(ctx)
+	if r.status().peers == 0 {
+		for e := range events {
+			if e.Kind == waku.PeerConnected {
+				break
+			}
+		}
+	}
+	assert.Contains(t, r.status().trouble, "no connected peer serves light members")
+	assert.False(t, r.status().ready)
+}
+
 func TestWithAnotherKeyNobodyListens(t *testing.T) {
 	file, public := newKeyFile(t)
 	other, _ := newKeyFile(t)
@@ -233,6 +289,7 @@ func TestBadInput(t *testing.T) {
 		"connect without id":   {[]string{"--connect", "/ip4/127.0.0.1/tcp/1"}, "/p2p/"},
 		"listen no address":    {[]string{"--listen", ":30303"}, "not a multiaddr"},
 		"nobody to meet":       {[]string{"--name", "ana", "--key-file", good, "--listen", ""}, "nobody could be met"},
+		"light and alone":      {[]string{"--name", "ana", "--key-file", good, "--light"}, "--light needs --connect"},
 		"new key over old":     {[]string{"--new-key", good}, "isn't overwritten"},
 		"new key in no folder": {[]string{"--new-key", filepath.Join(dir, "none", "key")}, "make it first"},
 		"connect and argument": {[]string{"--connect", addr, "--name", "ana", "hello"}, `unexpected argument "hello"`},
@@ -256,7 +313,7 @@ func TestBadInput(t *testing.T) {
 func TestHelp(t *testing.T) {
 	out, err := exec.Command(filepath.Join(programs, "chat"), "--help").Output()
 	require.NoError(t, err)
-	for _, name := range []string{"connect", "shard", "key-file", "name", "listen", "topic", "new-key"} {
+	for _, name := range []string{"connect", "shard", "key-file", "name", "listen", "topic", "light", "new-key"} {
 		assert.Contains(t, string(out), "--"+name+" ")
 	}
 }

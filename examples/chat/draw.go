@@ -128,7 +128,7 @@ func (u *ui) View() tea.View {
 
 func (u *ui) header() string {
 	left := " shoal chat  " + u.where
-	right := fmt.Sprintf("peers %d  mesh %d ● ", u.status.peers, u.status.mesh)
+	right := fmt.Sprintf("peers %d  %s ● ", u.status.peers, u.status.way)
 	if u.status.trouble != "" {
 		right = u.status.trouble + " ○ "
 	}

@@ -4,6 +4,9 @@
 //	chat --new-key community.key                 # once; prints the public key
 //	chat --connect ADDR --shard 128 --key-file community.key --name ana
 //
+// With --light it doesn't relay for others: the nodes of --connect bring what is said
+// and publish what it says. Nothing else is different.
+//
 // In a terminal it draws a screen. With stdin or stdout piped, every line in is a
 // message and every message is a line out: name, colon, text.
 package main

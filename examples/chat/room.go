@@ -36,6 +36,9 @@ func enter(ctx context.Context, s *settings) (*room, error) {
 		community.PublicKey = s.key.PublicKey()
 		join = append(join, waku.SignWith(s.key))
 	}
+	if s.light {
+		join = append(join, waku.AsLight())
+	}
 	member, err := node.Join(ctx, community, join...)
 	if err != nil {
 		return nil, errors.Join(err, node.Close())
@@ -47,7 +50,7 @@ func (r *room) leave() error { return r.node.Close() }
 
 // say sends a line and returns to how many peers it was handed.
 func (r *room) say(ctx context.Context, text string) (peers int, err error) {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
 	d, err := r.member.Send(ctx, r.topic, encode(payload{Name: r.name, Text: text}))
 	if err != nil {
@@ -97,16 +100,22 @@ func (r *room) hear(ctx context.Context) iter.Seq2[heard, uint64] {
 
 // status is what the header tells.
 type status struct {
-	peers, mesh int
-	trouble     string // empty when somebody can hear us
-	links       []string
+	peers   int
+	way     string // by which messages come and go, such as "mesh 3"
+	ready   bool   // somebody can hear us
+	trouble string // empty then
+	links   []string
 }
 
 func (r *room) status() status {
 	h := r.node.Health()
 	s := status{peers: h.Peers}
+	joining := "joining …"
 	for _, shard := range h.Shards {
-		s.mesh = shard.Mesh
+		s.ready, s.way = shard.State != waku.Unhealthy, fmt.Sprintf("mesh %d", shard.Mesh)
+		if shard.Mode == waku.ModeLight {
+			s.way, joining = servicePeers(shard.Light), shard.Reason
+		}
 	}
 	for _, p := range r.node.Peers() {
 		s.links = append(s.links, p.ID.ShortString())
@@ -114,9 +123,9 @@ func (r *room) status() status {
 	switch {
 	case h.Clock.Suspect:
 		s.trouble = fmt.Sprintf("this computer's clock seems to be %v off", h.Clock.Offset.Round(time.Second))
-	case s.mesh > 0:
+	case s.ready:
 	case s.peers > 0:
-		s.trouble = "joining …"
+		s.trouble = joining
 	default:
 		s.trouble = "nobody connected yet"
 		for _, p := range h.Static {
@@ -132,16 +141,30 @@ func (r *room) status() status {
 	return s
 }
 
+// servicePeers counts those that a light member can rely on.
+func servicePeers(h *waku.LightHealth) string {
+	n := 0
+	for _, p := range h.ServicePeers {
+		if !p.Suspect {
+			n++
+		}
+	}
+	if n == 1 {
+		return "1 service peer"
+	}
+	return fmt.Sprintf("%d service peers", n)
+}
+
 // ready waits until a message would reach somebody, or ctx ends.
 func (r *room) ready(ctx context.Context) bool {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	events := r.node.Events(ctx)
-	if r.status().mesh > 0 {
+	if r.status().ready {
 		return true
 	}
 	for range events {
-		if r.status().mesh > 0 {
+		if r.status().ready {
 			return true
 		}
 	}

@@ -11,6 +11,8 @@ import (
 	tea "charm.land/bubbletea/v2"
 	"github.com/charmbracelet/x/ansi"
 	"github.com/stretchr/testify/assert"
+
+	"github.com/status-im/shoal/waku"
 )
 
 // fake is a room without a network.
@@ -69,10 +71,14 @@ func TestFailuresShow(t *testing.T) {
 	assert.Contains(t, shown(u), "Not sent: the clock is wrong")
 }
 
-func TestHeaderTellsPeersMeshAndTrouble(t *testing.T) {
-	f := &fake{status_: status{peers: 4, mesh: 3}}
+func TestHeaderTellsPeersWayAndTrouble(t *testing.T) {
+	f := &fake{status_: status{peers: 4, way: "mesh 3"}}
 	u := newTestUI(f, 80, 20)
 	assert.Contains(t, shown(u), "peers 4  mesh 3 ●")
+	u.Update(statusMsg{peers: 2, way: servicePeers(&waku.LightHealth{ServicePeers: make([]waku.ServicePeer, 2)})})
+	assert.Contains(t, shown(u), "peers 2  2 service peers ●")
+	u.Update(statusMsg{peers: 2, way: servicePeers(&waku.LightHealth{ServicePeers: []waku.ServicePeer{{}, {Suspect: true}}})})
+	assert.Contains(t, shown(u), "peers 2  1 service peer ●")
 	u.Update(statusMsg{trouble: "connection refused"})
 	assert.Contains(t, shown(u), "connection refused ○")
 }

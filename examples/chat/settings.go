@@ -38,6 +38,7 @@ type settings struct {
 	key     *dosguard.PrivateKey // nil with open
 	keyFile string
 	open    bool
+	light   bool
 	newKey  string
 	connect []string
 	listen  []string
@@ -72,6 +73,7 @@ func flags(s *settings) *flag.FlagSet {
 	})
 	f.StringVar(&s.keyFile, "key-file", "", "`file` with the community's private key, 32 bytes in hex")
 	f.BoolVar(&s.open, "open", false, "the shard has no key: anybody may write")
+	f.BoolVar(&s.light, "light", false, "don't relay for others: service nodes (--connect) bring and take the messages")
 	f.Func("name", "`name` that the others see", func(text string) error {
 		name := clean(text, maxName)
 		if name == "" || name != strings.TrimSpace(text) {
@@ -128,6 +130,8 @@ func parse(args []string) (*settings, error) {
 		return nil, wrong("--key-file is missing: members sign with the community's key; for a shard without one say --open")
 	case s.keyFile != "" && s.open:
 		return nil, wrong("--key-file and --open contradict each other: a shard either has a key or has none")
+	case s.light && len(s.connect) == 0:
+		return nil, wrong("--light needs --connect: who doesn't relay hears and speaks through service nodes; name one, or better two")
 	case len(s.connect) == 0 && len(s.listen) == 0:
 		return nil, wrong("with neither --connect nor --listen nobody could be met: give one of them")
 	}
