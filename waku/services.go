@@ -3,6 +3,7 @@ package waku
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 
@@ -11,6 +12,13 @@ import (
 	"github.com/status-im/shoal/message"
 	"github.com/status-im/shoal/relay"
 	"github.com/status-im/shoal/sharding"
+)
+
+const (
+	// overtakeLook and overtakeLooks are how long a message that passes for a replay
+	// may be about to come by the mesh.
+	overtakeLook  = 20 * time.Millisecond
+	overtakeLooks = 10
 )
 
 // feedBuffer is how many messages may wait for the filter service.
@@ -107,7 +115,8 @@ func (n *Node) relayFor(ctx context.Context, from peer.ID, id sharding.Shard, m 
 	if peers == 0 {
 		return 0, lightpush.Refuse(lightpush.StatusNoPeersToRelay, "no relay peers on shard "+id.String())
 	}
-	if _, known := n.relay.Delivered(id, m.Hash(s.topic)); known {
+	hash := m.Hash(s.topic)
+	if _, known := n.relay.Delivered(id, hash); known {
 		return peers, nil // the mesh has it
 	}
 	noting, refusal := withRefusal(ctx)
@@ -119,6 +128,8 @@ func (n *Node) relayFor(ctx context.Context, from peer.ID, id sharding.Shard, m 
 	switch {
 	case errors.As(err, &tooLarge):
 		return 0, lightpush.Refuse(lightpush.StatusPayloadTooLarge, err.Error())
+	case errors.As(err, &refused) && refused.Verdict == message.Ignore && n.overtaken(ctx, id, hash):
+		return peers, nil
 	case errors.As(err, &refused):
 		return 0, lightpush.Refuse(lightpush.StatusInvalidMessage, s.refusalOf(m, refused, refusal).Reason)
 	case errors.Is(err, relay.ErrNotSubscribed):
@@ -131,4 +142,18 @@ func (n *Node) relayFor(ctx context.Context, from peer.ID, id sharding.Shard, m 
 		return 0, lightpush.Refuse(lightpush.StatusNoPeersToRelay, "no relay peers on shard "+id.String())
 	}
 	return rc.Peers, nil
+}
+
+// overtaken tells whether the mesh brings a message that is being pushed, by another
+// service peer: in the validators the later of the two passes for a replay.
+func (n *Node) overtaken(ctx context.Context, id sharding.Shard, h message.Hash) bool {
+	for range overtakeLooks {
+		if _, known := n.relay.Delivered(id, h); known {
+			return true
+		}
+		if !pause(ctx, overtakeLook, nil) {
+			break
+		}
+	}
+	return false
 }
