@@ -152,8 +152,7 @@ func WithArchive(a store.Archive, opts ...ArchiveOption) Option {
 }
 
 // WithFilterService serves light members: what they ask for of the shards that this
-// node relays is pushed to them (12/WAKU2-FILTER). Carries, MaxMessageSize and Now
-// are the node's.
+// node relays is pushed to them (12/WAKU2-FILTER). Carries is the node's.
 func WithFilterService(c filter.ServerConfig) Option {
 	return func(o *config) { o.once("WithFilterService"); o.filterService = &c }
 }

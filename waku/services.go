@@ -47,7 +47,7 @@ func (n *Node) openServices() {
 		},
 	})
 	n.onClose(n.filterClient.Close)
-	n.pushClient = lightpush.NewClient(n.host, lightpush.ClientConfig{})
+	n.pushClient = lightpush.NewClient(n.host, lightpush.ClientConfig{MaxMessageSize: n.cfg.network.MaxMessageSize})
 }
 
 // relaysTopic tells whether the node is in the mesh of a pubsub topic.
