@@ -197,6 +197,17 @@ func TestBadInput(t *testing.T) {
 		"spool alone":         {[]string{"--store-spool", dir}, "name one with --store"},
 		"spool with SQLite":   {[]string{"--store", "sqlite:" + filepath.Join(dir, "db"), "--store-spool", dir}, "only PostgreSQL"},
 		"spool empty":         {[]string{"--store", "postgres://host/db", "--store-spool", ""}, "directory is missing"},
+		"subscribers zero":    {[]string{"--filter", "--filter-subscribers", "0"}, "a number from 1 to 1000000"},
+		"subscribers no word": {[]string{"--filter", "--filter-subscribers", "many"}, "a number from 1 to 1000000"},
+		"subscribers alone":   {[]string{"--filter-subscribers", "10"}, "go with --filter"},
+		"topics too many":     {[]string{"--filter", "--filter-topics", "1000001"}, "a number from 1 to 1000000"},
+		"topics alone":        {[]string{"--lightpush", "--filter-topics", "10"}, "go with --filter"},
+		"push rate zero":      {[]string{"--lightpush", "--lightpush-rate", "0"}, "a number above 0"},
+		"push rate negative":  {[]string{"--lightpush", "--lightpush-rate", "-1"}, "a number above 0"},
+		"push rate NaN":       {[]string{"--lightpush", "--lightpush-rate", "NaN"}, "a number above 0"},
+		"push rate infinite":  {[]string{"--lightpush", "--lightpush-rate", "Inf"}, "10000 at most"},
+		"push rate alone":     {[]string{"--filter", "--lightpush-rate", "5"}, "goes with --lightpush"},
+		"filter with value":   {[]string{"--filter=yes"}, `invalid boolean value "yes"`},
 		"log level":           {[]string{"--log-level", "loud"}, "log-level"},
 		"key damaged":         {[]string{"--nodekey-file", file("damaged", "not hex")}, "32 bytes in hex"},
 		"key too short":       {[]string{"--nodekey-file", file("short", "abcd")}, "32 bytes in hex"},
@@ -249,7 +260,8 @@ func TestHelp(t *testing.T) {
 	out, err := exec.Command(program, "--help").Output()
 	require.NoError(t, err)
 	for _, name := range []string{"cluster", "shards", "listen", "ws-listen", "nodekey-file", "protected-shard",
-		"connect", "max-conns-per-ip", "metrics", "store", "retention"} {
+		"connect", "max-conns-per-ip", "metrics", "store", "retention",
+		"filter", "filter-subscribers", "filter-topics", "lightpush", "lightpush-rate"} {
 		assert.Contains(t, string(out), "--"+name+" ")
 	}
 }
