@@ -13,6 +13,7 @@ import (
 	"github.com/status-im/shoal/internal/p2ptest"
 	"github.com/status-im/shoal/lightpush"
 	"github.com/status-im/shoal/message"
+	dosguard "github.com/status-im/shoal/rln-free-dos"
 	"github.com/status-im/shoal/waku"
 )
 
@@ -24,6 +25,7 @@ func services() []waku.Option {
 // lightTown is a community with service nodes, a relaying member and a light one.
 type lightTown struct {
 	net     *p2ptest.Network
+	key     *dosguard.PrivateKey
 	c       waku.Community
 	servers []*waku.Node
 	author  *waku.Membership
@@ -35,7 +37,7 @@ type lightTown struct {
 
 func newLightTown(t *testing.T, servers int, opts ...waku.Option) *lightTown {
 	key := newKey(t)
-	w := &lightTown{net: p2ptest.New(t, p2ptest.Config{}), c: waku.Community{Shard: town, PublicKey: key.PublicKey()}}
+	w := &lightTown{net: p2ptest.New(t, p2ptest.Config{}), key: key, c: waku.Community{Shard: town, PublicKey: key.PublicKey()}}
 	for i := range servers {
 		with := append(services(), waku.WithHost(w.net.Hosts(1)[0]))
 		if i == 0 {

@@ -53,12 +53,18 @@ var (
 	descStoreBytes     = desc("waku_store_answer_bytes_total", "Bytes of answers.")
 )
 
+var (
+	descFilterBytes    = desc("waku_filter_bytes_total", "Bytes of pushed messages: in, as a light member; out, to light members.", "direction")
+	descLightPushBytes = desc("waku_lightpush_bytes_total", "Bytes of light push requests: out, as a light member; in, from light members.", "direction")
+)
+
 var allDescs = []*prometheus.Desc{
 	descPeers, descMesh, descShardPeers, descDelivered, descDuplicates, descRefused, descInspected,
 	descMessages, descBytes, descTopicBytes, descControl, descDropped, descCut, descLost, descOutcome,
 	descOutcomeWhy, descKeys, descClock, descClockOffset, descStuck,
 	descArchiveState, descArchivePending, descArchiveBytes, descArchive, descArchiveGap,
 	descStoreAnswers, descStoreBytes, descHistoryRefused,
+	descFilterBytes, descLightPushBytes,
 }
 
 // Describe implements prometheus.Collector.
@@ -97,8 +103,21 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	w.gauge(descClock, suspect)
 	w.gauge(descClockOffset, clock.Offset.Seconds())
 	w.counter(descHistoryRefused, n.storeClient.Dropped())
+	w.services(n)
 	if h := n.archiver.health(); h != nil {
 		w.archive(h)
+	}
+}
+
+// services writes what light members and service nodes counted.
+func (w metricWriter) services(n *Node) {
+	w.counter(descFilterBytes, n.filterClient.Stats().Bytes, "in")
+	w.counter(descLightPushBytes, n.pushClient.Stats().Bytes, "out")
+	if n.filterServer != nil {
+		w.counter(descFilterBytes, n.filterServer.Stats().Bytes, "out")
+	}
+	if n.pushServer != nil {
+		w.counter(descLightPushBytes, n.pushServer.Stats().Bytes, "in")
 	}
 }
 

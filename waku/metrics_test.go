@@ -101,3 +101,32 @@ func TestMetrics(t *testing.T) {
 		require.NoError(t, again.Close())
 	})
 }
+
+// What goes in at one end comes out at the other.
+func TestMetricsOfLightMembers(t *testing.T) {
+	p2ptest.Bubble(t, func(t *testing.T) {
+		const filterBytes, pushBytes = "waku_filter_bytes_total", "waku_lightpush_bytes_total"
+		service, light := prometheus.NewPedanticRegistry(), prometheus.NewPedanticRegistry()
+		w := newLightTown(t, 1, waku.WithMetrics(service))
+		require.NoError(t, w.member.Close())
+		require.Zero(t, gather(t, service)[filterBytes+"{direction=out}"])
+		n := start(t, waku.WithHost(w.net.Hosts(1)[0]), waku.WithMetrics(light))
+		m := join(t, n, w.c, waku.SignWith(w.key), waku.AsLight())
+		r := subscribe(t, m, lobby)
+		connect(t, n, w.servers...)
+		p2ptest.Eventually(t, func() bool { return n.Health().State == waku.Minimal }, "%+v", n.Health())
+		_, err := m.Send(within(t), lobby, make([]byte, 1000))
+		require.NoError(t, err)
+		next(t, r)
+		w.say(t)
+		next(t, r)
+		time.Sleep(time.Second)
+		theirs, ours := gather(t, service), gather(t, light)
+		require.Greater(t, ours[pushBytes+"{direction=out}"], 1000.0)
+		require.Equal(t, ours[pushBytes+"{direction=out}"], theirs[pushBytes+"{direction=in}"])
+		require.Greater(t, ours[filterBytes+"{direction=in}"], 1000.0)
+		require.InDelta(t, ours[filterBytes+"{direction=in}"], theirs[filterBytes+"{direction=out}"], 10, "length prefixes")
+		require.NotContains(t, ours, filterBytes+"{direction=out}")
+		require.NotContains(t, ours, pushBytes+"{direction=in}")
+	})
+}
