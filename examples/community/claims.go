@@ -36,6 +36,8 @@ func (t *town) claims(ctx context.Context) []claim {
 		{all.got == all.due && all.due > 0,
 			fmt.Sprintf("every member got what the others said: %d of %d", all.got, all.due)},
 		{all.twice == 0 && all.lost == 0, "nothing came twice, nothing was lost"},
+		{t.alike(), fmt.Sprintf("relay or light, the same: each of the %d who were there all the time knows the same %d messages", t.present, len(t.said))},
+		t.frugal(),
 		{late.got == late.due && late.due > 0,
 			fmt.Sprintf("who came late got everything from then on: %d of %d", late.got, late.due)},
 		{t.read.complete(t.said), fmt.Sprintf("and read back what had been said before: %d of %d, in order, once, signed", t.read.signed, t.read.due)},
@@ -56,6 +58,44 @@ func (t *town) claims(ctx context.Context) []claim {
 		claim{heard.foreign == 0 && heard.missed == 0 && heard.members > 0,
 			fmt.Sprintf("a listener that refuses nothing got %d messages of members from the fleet node, and %d others", heard.members, heard.foreign)},
 		claim{t.archived(ctx), fmt.Sprintf("the fleet node's archive holds the members' %d messages and nothing else", len(t.said))})
+}
+
+// alike tells whether all who were there from the beginning know just what was said.
+func (t *town) alike() bool {
+	real := t.real()
+	for _, m := range t.members[:t.present] {
+		knows := m.heard()
+		for _, s := range t.said {
+			if s.by == m {
+				knows[s.hash] = true
+			}
+		}
+		if !maps.Equal(knows, real) {
+			return false
+		}
+	}
+	return true
+}
+
+// frugal compares what relaying and light members moved, on average, for the same
+// messages.
+func (t *town) frugal() claim {
+	var in, out, n [2]float64
+	for _, m := range t.members[:t.present] {
+		kind := 0
+		if m.light {
+			kind = 1
+		}
+		i, o := traffic(m.metrics)
+		in[kind], out[kind], n[kind] = in[kind]+i, out[kind]+o, n[kind]+1
+	}
+	for kind := range n {
+		in[kind], out[kind] = in[kind]/n[kind], out[kind]/n[kind]
+	}
+	relay, light := in[0]+out[0], in[1]+out[1]
+	return claim{in[1] > 0 && out[1] > 0 && light < relay,
+		fmt.Sprintf("and light costs %.0f%% of the bytes: %s KiB in and %s out, against %s in and %s out",
+			100*light/relay, kib(in[1]), kib(out[1]), kib(in[0]), kib(out[0]))}
 }
 
 // complete tells whether exactly what there was to read was read, in order.
@@ -104,7 +144,7 @@ func (t *town) testimony() (e testimony) {
 }
 
 // refused is how many messages the fleet node refused for a reason so far.
-func (t *town) refused(reason string) uint64 { return refused(t.fleet)[reason] }
+func (t *town) refused(reason string) uint64 { return refused(t.fleet.Node)[reason] }
 
 func refused(n *waku.Node) map[string]uint64 {
 	for _, s := range n.Health().Shards {
@@ -120,12 +160,22 @@ func (t *town) table() {
 	for _, m := range t.members {
 		c := m.tally(t.due(m), t.real())
 		in, out := traffic(m.metrics)
-		rows = append(rows, []string{m.name, fmt.Sprint(m.sent), fmt.Sprint(c.got), fmt.Sprint(c.due),
+		name := m.name
+		if m.light {
+			name += ", light"
+		}
+		rows = append(rows, []string{name, fmt.Sprint(m.sent), fmt.Sprint(c.got), fmt.Sprint(c.due),
 			kib(in), kib(out), sum(refused(m.node))})
 	}
-	in, out := traffic(t.metrics)
-	t.p.table(append(rows, []string{"fleet node", "", "", "", kib(in), kib(out), sum(refused(t.fleet))}))
-	t.p.text("   refused by the fleet node: %s\n", reasons(refused(t.fleet)))
+	for _, f := range []struct {
+		name string
+		node *fleetNode
+	}{{"fleet node", t.fleet}, {"second one", t.second}} {
+		in, out := traffic(f.node.metrics)
+		rows = append(rows, []string{f.name, "", "", "", kib(in), kib(out), sum(refused(f.node.Node))})
+	}
+	t.p.table(rows)
+	t.p.text("   refused by the fleet node: %s\n", reasons(refused(t.fleet.Node)))
 }
 
 func sum(counts map[string]uint64) string {
@@ -148,15 +198,19 @@ func reasons(counts map[string]uint64) string {
 
 func kib(bytes float64) string { return fmt.Sprintf("%.1f", bytes/1024) }
 
-// traffic adds up a node's bandwidth counters: messages with all their copies, and
-// control messages.
+// counters are a node's of what it moved: messages with all their copies, and what
+// is said about them. What a light member asks for isn't among it: a request of some
+// hundred bytes, and a ping a minute.
+var counters = []string{"waku_relay_bytes_total", "waku_relay_control_bytes_total", "waku_filter_bytes_total", "waku_lightpush_bytes_total"}
+
+// traffic adds up a node's bandwidth counters.
 func traffic(r *prometheus.Registry) (in, out float64) {
 	families, err := r.Gather()
 	if err != nil {
 		return 0, 0
 	}
 	for _, f := range families {
-		if name := f.GetName(); name != "waku_relay_bytes_total" && name != "waku_relay_control_bytes_total" {
+		if !slices.Contains(counters, f.GetName()) {
 			continue
 		}
 		for _, m := range f.GetMetric() {

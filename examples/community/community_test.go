@@ -3,13 +3,18 @@ package main
 import (
 	"bytes"
 	"context"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
+
+	"github.com/status-im/shoal/message"
+	"github.com/status-im/shoal/waku"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -23,7 +28,7 @@ func TestShow(t *testing.T) {
 	assert.True(t, held, "%s", &out)
 	assert.NotContains(t, out.String(), "FAIL")
 	assert.NotContains(t, out.String(), "\x1b", "no colour unless asked for")
-	assert.Equal(t, 13, strings.Count(out.String(), "PASS  "), "%s", &out)
+	assert.Equal(t, 15, strings.Count(out.String(), "PASS  "), "%s", &out)
 }
 
 // Without the key at the fleet node the demo must see that its claims don't hold.
@@ -41,6 +46,39 @@ func TestShowFailsWithoutProtection(t *testing.T) {
 	assert.Contains(t, out.String(), "of the stranger's 112 messages no member got any", "members judge for themselves")
 	failed := strings.Count(out.String(), "FAIL")
 	assert.Equal(t, 7, failed, "four kinds, the cut, the witness, the archive: %s", &out)
+	for _, m := range unprotected.lights() {
+		left := m.node.Health().Disconnects
+		assert.True(t, slices.ContainsFunc(left, func(d waku.Disconnect) bool {
+			return d.Peer == unprotected.fleet.PeerID() && strings.Contains(d.Reason, "isn't genuine")
+		}), "they go on by the second node: %+v", left)
+	}
+}
+
+// What relaying and light members got is held against each other.
+func TestClaimsAboutLightMembersCanFail(t *testing.T) {
+	newMember := func(name string, light bool) *member {
+		return &member{name: name, light: light, metrics: prometheus.NewRegistry(), got: map[message.Hash]int{}}
+	}
+	ana, gil := newMember("ana", false), newMember("gil", true)
+	played := &town{members: []*member{ana, gil}, present: 2, said: []said{{hash: message.Hash{1}, by: ana, present: 2}}}
+	assert.False(t, played.alike(), "gil missed it")
+	gil.got[message.Hash{1}] = 1
+	assert.True(t, played.alike())
+	ana.got[message.Hash{2}] = 1
+	assert.False(t, played.alike(), "nobody said that")
+
+	moved := func(m *member, name string, bytes float64) {
+		c := prometheus.NewCounterVec(prometheus.CounterOpts{Name: name}, []string{"direction"})
+		c.WithLabelValues("in").Add(bytes)
+		c.WithLabelValues("out").Add(bytes)
+		m.metrics.MustRegister(c)
+	}
+	moved(ana, "waku_relay_bytes_total", 1000)
+	assert.False(t, played.frugal().held, "gil can't have got anything")
+	moved(gil, "waku_filter_bytes_total", 600)
+	assert.True(t, played.frugal().held)
+	moved(gil, "waku_lightpush_bytes_total", 600)
+	assert.False(t, played.frugal().held)
 }
 
 func TestEndsEarly(t *testing.T) {

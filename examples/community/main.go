@@ -1,7 +1,8 @@
-// Community shows a whole Status community in one process: a fleet node, five
-// members and one who comes late, on a shard that the community's key protects.
-// The fleet node keeps what they say, and the latecomer reads it back. Then
-// somebody without the key tries to disturb it. Everything runs on loopback.
+// Community shows a whole Status community in one process: two fleet nodes, five
+// members who relay, two light ones who don't, and one who comes late, on a shard
+// that the community's key protects. A fleet node keeps what they say, and the
+// latecomer reads it back. Then somebody without the key tries to disturb it.
+// Everything runs on loopback.
 //
 // It ends by itself, with a table and a verdict on each claim; the exit code is 0
 // when all of them held.

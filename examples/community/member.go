@@ -15,6 +15,7 @@ import (
 // member is one participant's program.
 type member struct {
 	name    string
+	light   bool
 	node    *waku.Node
 	in      *waku.Membership
 	metrics *prometheus.Registry
@@ -27,10 +28,12 @@ type member struct {
 	news chan struct{} // closed and replaced at every message
 }
 
-// newMember starts a node, joins the community and begins to read.
-func newMember(ctx context.Context, name string, key *dosguard.PrivateKey, addrs []string) (*member, error) {
+// newMember starts a node, joins the community and begins to read. Relay or light:
+// the option is all the difference.
+func newMember(ctx context.Context, name string, light bool, key *dosguard.PrivateKey, addrs []string) (*member, error) {
 	m := &member{
 		name:    name,
+		light:   light,
 		metrics: prometheus.NewRegistry(),
 		done:    make(chan struct{}),
 		got:     map[message.Hash]int{},
@@ -41,11 +44,15 @@ func newMember(ctx context.Context, name string, key *dosguard.PrivateKey, addrs
 	if err != nil {
 		return nil, err
 	}
-	m.in, err = m.node.Join(ctx, waku.Community{Shard: shard, PublicKey: key.PublicKey()}, waku.SignWith(key))
+	as := waku.AsRelay()
+	if light {
+		as = waku.AsLight()
+	}
+	m.in, err = m.node.Join(ctx, waku.Community{Shard: shard, PublicKey: key.PublicKey()}, waku.SignWith(key), as)
 	if err != nil {
 		return nil, errors.Join(err, m.node.Close())
 	}
-	go m.read(m.in.Messages(context.Background())) // ends with the node
+	go m.read(m.in.Messages(context.Background(), lobby)) // ends with the node
 	return m, nil
 }
 
@@ -97,6 +104,17 @@ func (m *member) await(ctx context.Context, due map[message.Hash]bool) {
 			return
 		}
 	}
+}
+
+// heard are the messages that the member got from others.
+func (m *member) heard() map[message.Hash]bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	heard := map[message.Hash]bool{}
+	for hash := range m.got {
+		heard[hash] = true
+	}
+	return heard
 }
 
 // tally is what a member got.

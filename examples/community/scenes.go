@@ -13,21 +13,43 @@ import (
 	"github.com/status-im/shoal/waku"
 )
 
-// gather brings five members together.
+// gather brings seven members together.
 func (t *town) gather(ctx context.Context) error {
-	t.p.scene("A key, a fleet node, five members")
+	t.p.scene("A key, two fleet nodes, five members who relay and two light ones")
 	t.p.fact("community's public key", short(t.key.PublicKey().Hex(), 16))
-	t.p.fact("fleet node", fmt.Sprintf("%s, knows that key and no other secret", short(t.fleet.PeerID().String(), 16)))
+	t.p.fact("fleet nodes", fmt.Sprintf("%s and %s, who know that key and no other secret",
+		short(t.fleet.PeerID().String(), 16), short(t.second.PeerID().String(), 16)))
 	began := time.Now()
 	for _, name := range []string{"ana", "ben", "cleo", "dan", "eva"} {
-		if _, err := t.arrive(ctx, name); err != nil {
+		if _, err := t.arrive(ctx, name, false); err != nil {
 			return err
 		}
 	}
 	if err := t.meshed(ctx); err != nil {
 		return err
 	}
-	t.p.fact("members", fmt.Sprintf("ana, ben, cleo, dan and eva are connected after %.1f s", time.Since(began).Seconds()))
+	t.p.fact("members", fmt.Sprintf("ana, ben, cleo, dan and eva relay, connected after %.1f s", time.Since(began).Seconds()))
+	began = time.Now()
+	for _, name := range []string{"gil", "hana"} {
+		if _, err := t.arrive(ctx, name, true); err != nil {
+			return err
+		}
+	}
+	if err := t.served(ctx); err != nil {
+		return err
+	}
+	t.p.fact("light members", fmt.Sprintf("gil and hana, served by both fleet nodes after %.1f s", time.Since(began).Seconds()))
+	t.present = len(t.members)
+	return nil
+}
+
+// served waits until two nodes push to each light member.
+func (t *town) served(ctx context.Context) error {
+	for _, m := range t.lights() {
+		if err := until(ctx, func() bool { return m.node.Health().State == waku.Sufficient }); err != nil {
+			return fmt.Errorf("%s found no service nodes: %s: %w", m.name, m.node.Health().Summary, err)
+		}
+	}
 	return nil
 }
 
@@ -43,8 +65,8 @@ func (t *town) meshed(ctx context.Context) error {
 // links are the meshes: who forwards to whom.
 func (t *town) links() map[peer.ID]map[peer.ID]bool {
 	links := map[peer.ID]map[peer.ID]bool{}
-	nodes := []*waku.Node{t.fleet}
-	for _, m := range t.members {
+	nodes := []*waku.Node{t.fleet.Node, t.second.Node}
+	for _, m := range t.relaying() {
 		nodes = append(nodes, m.node)
 	}
 	for _, n := range nodes {
@@ -93,8 +115,8 @@ func (t *town) talk(ctx context.Context) error {
 		"Last night. No complaints so far.",
 		"Then I'll write the announcement.",
 		"I can translate it.",
-		"Thanks, eva. Draft in an hour.",
-		"The picture is ready too.",
+		"I'm on the train, on a bad line. Reads well.",
+		"On my phone too.",
 		"This shard has been quiet all week, by the way.",
 		"That's how I like it.",
 		"Coffee?",
@@ -110,7 +132,7 @@ func (t *town) talk(ctx context.Context) error {
 func (t *town) welcome(ctx context.Context) error {
 	t.p.scene("fay comes late")
 	t.settle(ctx)
-	fay, err := t.arrive(ctx, "fay")
+	fay, err := t.arrive(ctx, "fay", false)
 	if err != nil {
 		return err
 	}

@@ -10,10 +10,8 @@ import (
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
-	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/status-im/shoal/message"
-	"github.com/status-im/shoal/relay"
 	dosguard "github.com/status-im/shoal/rln-free-dos"
 	"github.com/status-im/shoal/sharding"
 	"github.com/status-im/shoal/store/sqlite"
@@ -31,11 +29,12 @@ type town struct {
 	patience time.Duration // for what should happen at once
 
 	key     *dosguard.PrivateKey
-	fleet   *waku.Node
+	fleet   *fleetNode
+	second  *fleetNode      // another one, so that light members have two
 	archive *sqlite.Archive // the fleet node's
 	dir     string          // of the archive
-	metrics *prometheus.Registry
 	members []*member
+	present int // those who were there from the beginning
 
 	said  []said // by members, in order
 	cut   chan peer.ID
@@ -56,30 +55,30 @@ type said struct {
 	present int // the first so many members
 }
 
-// newTown starts the fleet node: it knows the community's public key and nothing
-// else about it; unless protect is set not even that. On error the town returned
-// still needs to be closed.
+// newTown starts the fleet nodes: they know the community's public key and nothing
+// else about it; unless protect is set the first not even that. On error the town
+// returned still needs to be closed.
 func newTown(ctx context.Context, protect bool) (*town, error) {
 	key, err := dosguard.GenerateKey()
 	if err != nil {
 		return nil, err
 	}
-	t := &town{key: key, metrics: prometheus.NewRegistry(), cut: make(chan peer.ID, 1), patience: 5 * time.Second}
+	t := &town{key: key, cut: make(chan peer.ID, 1), patience: 5 * time.Second}
 	if t.dir, err = os.MkdirTemp("", "community"); err != nil {
 		return nil, err
 	}
 	if t.archive, err = sqlite.Open(ctx, filepath.Join(t.dir, "store.db"), sqlite.Config{}); err != nil {
 		return t, err
 	}
-	options := []waku.Option{waku.WithRelayProfile(relay.Fleet(12)), waku.WithMetrics(t.metrics), waku.WithArchive(t.archive)}
+	knowing := waku.WithProtectedShard(shard, key.PublicKey())
+	options := []waku.Option{waku.WithArchive(t.archive)}
 	if protect {
-		options = append(options, waku.WithProtectedShard(shard, key.PublicKey()))
+		options = append(options, knowing)
 	}
-	t.fleet, err = waku.New(ctx, options...)
-	if err != nil {
+	if t.fleet, err = newFleetNode(ctx, options...); err != nil {
 		return t, err
 	}
-	if _, err := t.fleet.Join(ctx, waku.Community{Shard: shard}); err != nil {
+	if t.second, err = newFleetNode(ctx, knowing, waku.WithStaticPeers(t.fleet.Addrs()[0])); err != nil {
 		return t, err
 	}
 	go t.watch(t.fleet.Events(context.Background())) // ends with the node
@@ -102,7 +101,7 @@ func (t *town) watch(events func(func(waku.Event) bool)) {
 func (t *town) close() error {
 	t.closeOnce.Do(func() {
 		var wg sync.WaitGroup
-		errs := make([]error, len(t.members)+3)
+		errs := make([]error, len(t.members)+4)
 		for i, m := range t.members {
 			wg.Go(func() { errs[i] = m.leave() })
 		}
@@ -115,6 +114,9 @@ func (t *town) close() error {
 			}
 			errs[len(t.members)+2] = os.RemoveAll(t.dir)
 		})
+		if t.second != nil {
+			wg.Go(func() { errs[len(t.members)+3] = t.second.Close() })
+		}
 		if t.witness != nil {
 			wg.Go(func() { t.witness.close() })
 		}
@@ -124,19 +126,41 @@ func (t *town) close() error {
 	return t.closed
 }
 
-// arrive brings a member, connected with the fleet node and with whoever came
-// just before.
-func (t *town) arrive(ctx context.Context, name string) (*member, error) {
-	addrs := t.fleet.Addrs()[:1]
-	for _, m := range t.members[max(0, len(t.members)-2):] {
-		addrs = append(addrs, m.node.Addrs()[0])
+// arrive brings a member, connected with the fleet nodes and, if it relays, with
+// whoever came just before.
+func (t *town) arrive(ctx context.Context, name string, light bool) (*member, error) {
+	addrs := []string{t.fleet.Addrs()[0], t.second.Addrs()[0]}
+	if relaying := t.relaying(); !light {
+		for _, m := range relaying[max(0, len(relaying)-2):] {
+			addrs = append(addrs, m.node.Addrs()[0])
+		}
 	}
-	m, err := newMember(ctx, name, t.key, addrs)
+	m, err := newMember(ctx, name, light, t.key, addrs)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	t.members = append(t.members, m)
 	return m, nil
+}
+
+// relaying are the members who relay.
+func (t *town) relaying() (list []*member) {
+	for _, m := range t.members {
+		if !m.light {
+			list = append(list, m)
+		}
+	}
+	return list
+}
+
+// lights are those who don't.
+func (t *town) lights() (list []*member) {
+	for _, m := range t.members {
+		if m.light {
+			list = append(list, m)
+		}
+	}
+	return list
 }
 
 // say lets a member speak.
