@@ -25,6 +25,16 @@
 // keys, there is no moment in which an unsigned message gets through. A shard
 // that was protected once stays so for the node's life.
 //
+// # Relay or light
+//
+// A member relays for others, or is light: joined with [AsLight], service nodes push
+// to it what its readers ask for (12/WAKU2-FILTER) and publish what it sends
+// (19/WAKU2-LIGHTPUSH). It verifies what it is handed as a relaying member does,
+// keeps two service nodes where it can, so that each shows what the other leaves
+// out, and reads gaps back from a store. The rest of the program is the same;
+// [Membership.Switch] changes the way while it runs. [WithFilterService] and
+// [WithLightPushService] make a node that serves.
+//
 // # What it won't do
 //
 // It doesn't encrypt payloads and doesn't know users: that is the application's

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/status-im/shoal/filter"
+	"github.com/status-im/shoal/lightpush"
 	dosguard "github.com/status-im/shoal/rln-free-dos"
 	"github.com/status-im/shoal/sharding"
 	"github.com/status-im/shoal/store"
@@ -110,4 +112,45 @@ func Example_history() {
 	// Output:
 	// anybody there?
 	// well, then
+}
+
+// A phone takes part without relaying: service nodes bring what is said and publish
+// what it says.
+func Example_light() {
+	ctx := context.Background()
+	key, err := dosguard.GenerateKey()
+	if err != nil {
+		log.Fatal(err)
+	}
+	community := waku.Community{
+		Shard:     sharding.Shard{Cluster: 16, Index: 128},
+		PublicKey: key.PublicKey(),
+	}
+	serving := []waku.Option{
+		waku.WithFilterService(filter.ServerConfig{}),
+		waku.WithLightPushService(lightpush.ServerConfig{}),
+	}
+	one, said := member(ctx, community, key, serving...)
+	defer one.Close()
+	two, _ := member(ctx, community, key, append(serving, waku.WithStaticPeers(one.Addrs()...))...)
+	defer two.Close()
+	heard := said.Messages(ctx, "/chat/1/lobby/proto")
+
+	phone, err := waku.New(ctx, waku.WithListenAddrs(), waku.WithStaticPeers(one.Addrs()[0], two.Addrs()[0]))
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer phone.Close()
+	chat, err := phone.Join(ctx, community, waku.SignWith(key), waku.AsLight())
+	if err != nil {
+		log.Fatal(err)
+	}
+	if _, err := chat.Send(ctx, "/chat/1/lobby/proto", []byte("hello from the train")); err != nil {
+		log.Fatal(err)
+	}
+	for env, err := range heard {
+		fmt.Println(string(env.Message.Payload), err)
+		break
+	}
+	// Output: hello from the train <nil>
 }
