@@ -194,7 +194,7 @@ func TestLightSend(t *testing.T) {
 		for i := range 3 {
 			d, err := w.light.Send(within(t), lobby, fmt.Appendf(nil, "%d", i), waku.PushTo(3-i))
 			require.NoError(t, err)
-			require.Len(t, d.Accepted, 3-i)
+			require.Len(t, d.Accepted, 3-i, "%+v", d)
 			for _, a := range d.Accepted {
 				require.Positive(t, a.RelayPeers)
 			}

@@ -17,7 +17,7 @@ import (
 // pushed is told of every push that was asked for.
 func (n *Node) pushed(p filter.Push) {
 	id, err := sharding.ParsePubsubTopic(p.PubsubTopic)
-	if err != nil {
+	if err != nil || n.filters.isLiar(p.From) {
 		return
 	}
 	if s := n.shards.get(id); s != nil {

@@ -49,10 +49,8 @@ func (m *Membership) push(ctx context.Context, msg *message.Message, wanted int)
 	if err := s.genuine("", msg); err != nil {
 		return nil, &RefusedError{Shard: s.shard, Verdict: message.Reject, Reason: line(err)}
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer context.AfterFunc(m.ctx, cancel)()
 	var (
-		results  = make(chan pushResult)
+		results  = make(chan pushResult, wanted) // never more at once
 		asked    = map[peer.ID]bool{}
 		accepted []Acceptance
 		failed   []error
@@ -61,14 +59,14 @@ func (m *Membership) push(ctx context.Context, msg *message.Message, wanted int)
 		deadline = time.Now().Add(pushWait)
 		grace    <-chan time.Time
 	)
-	// Those still asked when this returns are waited for by the node.
+	// When enough have accepted, the others are no longer the caller's matter.
+	var release []func() bool
 	defer func() {
-		n.tasks.start(func(context.Context) {
-			for ; running > 0; running-- {
-				n.pushEnded(<-results)
+		for _, stop := range release {
+			if len(accepted) > 0 {
+				stop()
 			}
-			cancel()
-		})
+		}
 	}()
 	for {
 		for _, p := range n.pushers.ready(n.pushServers(s)) {
@@ -76,14 +74,18 @@ func (m *Membership) push(ctx context.Context, msg *message.Message, wanted int)
 				continue
 			}
 			asked[p] = true
-			running++
+			pushing, cancel := context.WithCancel(m.ctx)
+			release = append(release, context.AfterFunc(ctx, cancel))
 			if !n.tasks.start(func(context.Context) {
-				receipt, err := n.pushClient.Push(ctx, p, s.shard, msg)
+				defer cancel()
+				receipt, err := n.pushClient.Push(pushing, p, s.shard, msg)
+				n.pushEnded(p, err)
 				results <- pushResult{p, receipt, err}
 			}) {
-				running--
-				return accepted, errNodeClosed
+				cancel()
+				return nil, errNodeClosed
 			}
+			running++
 		}
 		if running == 0 {
 			switch {
@@ -91,19 +93,16 @@ func (m *Membership) push(ctx context.Context, msg *message.Message, wanted int)
 				return accepted, nil
 			case !final && time.Now().Before(deadline): // somebody may turn up, or do better
 				clear(asked)
-				if !pause(ctx, pushPoll, nil) {
-					return nil, cause(ctx, m)
+				if !pause(ctx, pushPoll, nil) || m.ctx.Err() != nil {
+					return nil, m.nobody(ctx, failed)
 				}
 				continue
-			case len(failed) > 0:
-				return nil, &SendError{Shard: s.shard, Err: errors.Join(failed...)}
 			}
-			return nil, &SendError{Shard: s.shard, Err: ErrNoServicePeer}
+			return nil, m.nobody(ctx, failed)
 		}
 		select {
 		case r := <-results:
 			running--
-			n.pushEnded(r)
 			if r.err != nil {
 				var status *lightpush.StatusError
 				final = final || errors.As(r.err, &status) && !status.Temporary()
@@ -116,25 +115,31 @@ func (m *Membership) push(ctx context.Context, msg *message.Message, wanted int)
 				defer timer.Stop()
 				grace = timer.C
 			}
+			continue
 		case <-grace:
-			if len(accepted) > 0 {
-				return accepted, nil
-			}
 		case <-ctx.Done():
-			if len(accepted) > 0 {
-				return accepted, nil
-			}
-			return nil, cause(ctx, m)
+		case <-m.ctx.Done():
 		}
+		if len(accepted) > 0 {
+			return accepted, nil
+		}
+		return nil, m.nobody(ctx, failed)
 	}
 }
 
-// cause is why a call on a membership ended.
-func cause(ctx context.Context, m *Membership) error {
+// nobody is the error of a push that nobody has accepted.
+func (m *Membership) nobody(ctx context.Context, failed []error) error {
 	if err := m.alive(); err != nil {
 		return err
 	}
-	return context.Cause(ctx)
+	why := ErrNoServicePeer
+	if len(failed) > 0 {
+		why = errors.Join(failed...)
+	}
+	if ctx.Err() != nil {
+		why = errors.Join(context.Cause(ctx), why)
+	}
+	return &SendError{Shard: m.Shard(), Err: why}
 }
 
 // pushServers are the connected peers that publish for light members of a shard.
@@ -149,16 +154,16 @@ func (n *Node) pushServers(s *shard) []peer.ID {
 }
 
 // pushEnded leaves a service peer that failed alone for a while.
-func (n *Node) pushEnded(r pushResult) {
+func (n *Node) pushEnded(p peer.ID, err error) {
 	var status *lightpush.StatusError
 	switch {
-	case r.err == nil:
-		n.pushers.answered(r.peer)
-	case errors.Is(r.err, context.Canceled):
-	case errors.As(r.err, &status) && !status.Temporary(): // its opinion of the message
-	case errors.As(r.err, &status):
-		n.pushers.fail(r.peer, r.err, status.RetryAfter)
+	case err == nil:
+		n.pushers.answered(p)
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded) && errors.As(err, new(*lightpush.TurnError)):
+	case errors.As(err, &status) && !status.Temporary(): // its opinion of the message
+	case errors.As(err, &status):
+		n.pushers.fail(p, err, status.RetryAfter)
 	default:
-		n.pushers.fail(r.peer, r.err, 0)
+		n.pushers.fail(p, err, 0)
 	}
 }

@@ -74,18 +74,6 @@ func (w *lightTown) served(t testing.TB, state waku.State) {
 	p2ptest.Eventually(t, func() bool { return w.member.Health().Shards[0].State == state }, "%+v", w.member.Health().Shards)
 }
 
-// collect keeps the hashes of what a reader gets.
-func collect(ctx context.Context, r *waku.Reader, into chan<- message.Hash) {
-	defer close(into)
-	for {
-		env, err := r.Next(ctx)
-		if err != nil {
-			return
-		}
-		into <- env.Hash
-	}
-}
-
 func TestLightMember(t *testing.T) {
 	p2ptest.Bubble(t, func(t *testing.T) {
 		w := newLightTown(t, 2)

@@ -112,6 +112,14 @@ func (t *restTable) answered(p peer.ID) {
 	}
 }
 
+// isLiar tells whether a peer has lied and is still left alone for it.
+func (t *restTable) isLiar(p peer.ID) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	f := t.failed[p]
+	return f != nil && f.liar && time.Now().Before(f.until)
+}
+
 // failures is how often a peer has failed in a row.
 func (t *restTable) failures(p peer.ID) int {
 	t.mu.Lock()

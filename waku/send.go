@@ -91,7 +91,7 @@ func (m *Membership) Send(ctx context.Context, contentTopic string, payload []by
 	if err := msg.CheckSize(m.shard.node.relay.MaxMessageSize()); err != nil {
 		return nil, err
 	}
-	if m.Mode() == ModeLight {
+	if m.shard.isLight() {
 		return m.sendLight(ctx, msg, cfg.push)
 	}
 	noting, refused := withRefusal(ctx)
