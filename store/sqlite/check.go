@@ -60,7 +60,7 @@ func thorough(ctx context.Context, d *database) error {
 	kept := map[bucketID]count{}
 	last, more := int64(-1<<63), true
 	for more && err == nil {
-		last, more, err = checkRows(ctx, tx, last, func(r *row) error {
+		last, more, err = checkRows(ctx, d, tx, last, func(r *row) error {
 			id := bucketID{r.shard, hourOf(r.key.Time)}
 			c := kept[id]
 			kept[id] = count{c.messages + 1, c.bytes + int64(len(r.message))}
@@ -113,7 +113,7 @@ func integrity(ctx context.Context, d *database) error {
 }
 
 // checkRows examines the rows behind one, up to lookRows, and hands them over.
-func checkRows(ctx context.Context, tx *sql.Tx, after int64, f func(*row) error) (last int64, more bool, err error) {
+func checkRows(ctx context.Context, d *database, tx *sql.Tx, after int64, f func(*row) error) (last int64, more bool, err error) {
 	s, err := tx.PrepareContext(ctx, checkedRows)
 	if err != nil {
 		return after, false, err
@@ -123,7 +123,7 @@ func checkRows(ctx context.Context, tx *sql.Tx, after int64, f func(*row) error)
 	n := 0
 	var name sql.NullString
 	var sum sql.NullInt64
-	scan := newScanner(false, &name, &sum)
+	scan := newScanner(d.path != "", false, &name, &sum)
 	err = each(ctx, s, func(rows *sql.Rows) error {
 		r, err := scan.scan(rows)
 		if err != nil {
@@ -185,7 +185,7 @@ func lookSome(ctx context.Context, d *database, after int64) (last int64, more b
 	}
 	defer func() { _ = tx.Rollback() }() // nothing was written
 	var rows []row
-	last, more, err = checkRows(ctx, tx, after, func(r *row) error {
+	last, more, err = checkRows(ctx, d, tx, after, func(r *row) error {
 		rows = append(rows, row{id: r.id, shard: r.shard, topic: r.topic, key: r.key})
 		return nil
 	})

@@ -82,7 +82,7 @@ func (p *pager) fetch(list []spot) ([]row, error) {
 		statements = fetchBare
 	}
 	rows := make([]row, len(list))
-	scan := newScanner(p.query.HashesOnly)
+	scan := newScanner(p.db.path != "", p.query.HashesOnly)
 	found := 0
 	for some := range slices.Chunk(list, fetchMost) {
 		m := statements.fit(len(some))

@@ -99,7 +99,7 @@ func (p *pager) each(f func(*sql.Rows) error, text string, args ...any) error {
 func (p *pager) place(h message.Hash) (at *store.Key, err error) {
 	prefix, rest := split(h)
 	err = p.each(func(rows *sql.Rows) error {
-		r, err := newScanner(true).scan(rows)
+		r, err := newScanner(p.db.path != "", true).scan(rows)
 		at = &r.key
 		return cmp.Or(err, r.check())
 	}, findTime, prefix, rest)

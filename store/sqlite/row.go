@@ -67,12 +67,14 @@ const (
 // scanner reads rows, one after another, and what follows their columns.
 type scanner struct {
 	id, shard, topic, time, prefix, seal number
-	rest, message                        sql.RawBytes
+	rest                                 sql.RawBytes
+	message                              blob
 	into                                 []any
 }
 
-func newScanner(bare bool, more ...any) *scanner {
-	s := new(scanner)
+// newScanner makes one. ours tells whether it is our driver that it reads from.
+func newScanner(ours, bare bool, more ...any) *scanner {
+	s := &scanner{message: blob{ours: ours}}
 	s.into = []any{&s.id, &s.shard, &s.topic, &s.time, &s.prefix, &s.rest, &s.seal}
 	if !bare {
 		s.into = append(s.into, &s.message)
@@ -92,12 +94,32 @@ func (s *scanner) scan(rows *sql.Rows) (row, error) {
 	}
 	r := row{
 		id: int64(s.id), shard: int64(s.shard), topic: int64(s.topic), seal: int64(s.seal),
-		message: bytes.Clone(s.message),
+		message: s.message.bytes,
 	}
 	var err error
 	r.key.Time = int64(s.time)
 	r.key.Hash, err = join(int64(s.prefix), s.rest)
 	return r, err
+}
+
+// blob takes a column's bytes. Those that our driver hands over were made for the
+// row; those of another may be used for the next.
+type blob struct {
+	bytes []byte
+	ours  bool
+}
+
+// Scan implements sql.Scanner.
+func (b *blob) Scan(from any) error {
+	v, ok := from.([]byte)
+	if !ok {
+		return fmt.Errorf("%w: %T instead of bytes", errDamaged, from)
+	}
+	if !b.ours {
+		v = bytes.Clone(v)
+	}
+	b.bytes = v
+	return nil
 }
 
 // number takes a column's number, and nothing else.

@@ -79,7 +79,7 @@ func (s *salvage) read(ctx context.Context, at int64) (last int64, entries []sto
 		return last, nil, err
 	}
 	defer func() { _ = rows.Close() }() // rows.Err has told
-	scan := newScanner(false)
+	scan := newScanner(true, false)
 	for rows.Next() {
 		r, err := scan.scan(rows)
 		if r.id <= last {
