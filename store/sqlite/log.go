@@ -14,6 +14,9 @@ const (
 	logDirtyApp = 400
 	// logTime is how soon the file takes over what little was written.
 	logTime = time.Second
+	// logShort is a log that isn't worth more than one try of logTries.
+	logShort = 8 << 20
+	logTries = 3
 	// logKept is the size at which the writer pauses for the log to begin anew, and
 	// to which the file of a longer one shrinks; readers may prevent that until it
 	// has logMost, when they have to wait as well.
@@ -66,11 +69,24 @@ func (a *Archive) keepLog() {
 			}
 		}
 		last = time.Now()
-		switch size, err := a.checkpoint(a.ctx); {
+		a.catchUp()
+	}
+}
+
+// catchUp makes checkpoints until the log can begin anew by itself, which it does
+// if there is nothing in it, when something is written, that isn't in the file.
+func (a *Archive) catchUp() {
+	for range logTries {
+		size, err := a.checkpoint(a.ctx)
+		switch {
 		case err != nil:
 			a.wrote(1) // try again soon
+			return
+		case a.dirty.Load() == 0 || size < logShort:
+			return
 		case size > logKept:
 			a.restart(size)
+			return
 		}
 	}
 }
