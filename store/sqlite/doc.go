@@ -42,7 +42,7 @@
 // A message takes its encoded size, about 150 bytes for its hash and three indexes,
 // and what a page of 16 KiB can't use: with a payload of 2 KiB, 2.4 KB in all.
 // Expired messages leave some 50 bytes behind for one to two days, by which cursors
-// that name them keep their place. The log takes some 64 MiB beside that under
+// that name them keep their place. The log takes up to 128 MiB beside that under
 // load, and the memory for pages is 32 MiB for the writer and 8 MiB for each
 // reader at most.
 //

@@ -20,7 +20,7 @@ const (
 	// logKept is the size at which the writer pauses for the log to begin anew, and
 	// to which the file of a longer one shrinks; readers may prevent that until it
 	// has logMost, when they have to wait as well.
-	logKept = 64 << 20
+	logKept = 128 << 20
 	logMost = 512 << 20
 	// frameSize is what a page takes in the log.
 	frameSize = pageSize + 24
