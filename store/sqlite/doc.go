@@ -21,7 +21,8 @@
 // # Damage
 //
 // Each message has a checksum and its hash, and both are compared whenever it is
-// read, even if the question asked for hashes alone. A small file (32 MiB) is
+// read. Where it is filed has a checksum of its own, which is all that is read for a
+// question that asks for hashes alone. A small file (32 MiB) is
 // examined in full before it is used; a larger one is, while it is used, after
 // a process that didn't close it and once a week. A file that is damaged, by
 // what SQLite or these say, is set aside under another name, and a new one takes
@@ -49,9 +50,9 @@
 // # The application's database
 //
 // New creates tables whose names begin with shoal_, uses nothing but plain SQL
-// with ? for arguments, and changes no setting. How durable messages are, and
-// whether questions wait for writes, is therefore the application's to say; it
-// should set
+// with ? for arguments, and changes no setting. It makes checkpoints, so that
+// few are left for SQLite to make in the midst of a Put. How durable messages are,
+// and whether questions wait for writes, is the application's to say; it should set
 //
 //	PRAGMA journal_mode = WAL      -- questions don't wait
 //	PRAGMA synchronous = FULL      -- Put means what it says above
