@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net/url"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -51,16 +52,16 @@ func newDatabase(path string, write, read, log *sql.DB) *database {
 
 // connect opens the connections to a file, in three pools: questions don't wait
 // for what is written, nor that for checkpoints.
-func connect(path string, readers int) (*database, error) {
-	write, err := pool(path, 1, "_txlock=immediate", "_pragma=cache_size(-32768)", "_pragma=cell_size_check(1)", busyTimeout(busyTime))
+func connect(path string, readers int, options []string) (*database, error) {
+	write, err := pool(path, 1, options, "_txlock=immediate", "_pragma=cache_size(-32768)", "_pragma=cell_size_check(1)", busyTimeout(busyTime))
 	if err != nil {
 		return nil, err
 	}
-	read, err := pool(path, readers, "_pragma=query_only(1)", "_pragma=cache_size(-8192)", busyTimeout(busyTime))
+	read, err := pool(path, readers, options, "_pragma=query_only(1)", "_pragma=cache_size(-8192)", busyTimeout(busyTime))
 	if err != nil {
 		return nil, errors.Join(err, write.Close())
 	}
-	log, err := pool(path, 1, "_pragma=cache_size(-256)", busyTimeout(restartTime))
+	log, err := pool(path, 1, options, "_pragma=cache_size(-256)", busyTimeout(restartTime))
 	if err != nil {
 		return nil, errors.Join(err, write.Close(), read.Close())
 	}
@@ -69,14 +70,14 @@ func connect(path string, readers int) (*database, error) {
 
 // pool opens connections. Only that which writes has SQLite examine the cells of
 // every page: it takes a fifth of a reader's time, and what they read has seals.
-func pool(path string, size int, options ...string) (*sql.DB, error) {
-	options = append(options,
+func pool(path string, size int, options []string, more ...string) (*sql.DB, error) {
+	options = slices.Concat(options, more, []string{
 		"_pragma=synchronous(FULL)",
 		"_pragma=wal_autocheckpoint(0)",
 		fmt.Sprintf("_pragma=journal_size_limit(%d)", logKept),
 		"_pragma=trusted_schema(0)",
 		"_pragma=temp_store(MEMORY)",
-	)
+	})
 	connector, err := driver.NewConnector(fileURL(path) + "?" + strings.Join(options, "&"))
 	if err != nil {
 		return nil, err

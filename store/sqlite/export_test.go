@@ -16,6 +16,12 @@ func LimitPages(a *Archive, pages int64) error {
 	}})
 }
 
+// With gives the connections of an archive more options.
+func With(c Config, options ...string) Config {
+	c.options = options
+	return c
+}
+
 // Pages is the number of pages of an archive's database.
 func Pages(a *Archive) (pages int64, err error) {
 	err = a.do(context.Background(), &job{solo: func(d *database) error {

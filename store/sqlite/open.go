@@ -142,7 +142,7 @@ func (a *Archive) opened(ctx context.Context) (_ *database, err error) {
 			return nil, err
 		}
 	}
-	d, err := connect(a.path, a.cfg.Readers)
+	d, err := connect(a.path, a.cfg.Readers, a.cfg.options)
 	if err != nil {
 		return nil, err
 	}

@@ -20,7 +20,7 @@ func (a *Archive) salvage(aside string) {
 	if !exists(aside) {
 		return
 	}
-	db, err := pool(aside, 1, "mode=ro", "_pragma=query_only(1)", busyTimeout(busyTime))
+	db, err := pool(aside, 1, nil, "mode=ro", "_pragma=query_only(1)", busyTimeout(busyTime))
 	if err != nil {
 		a.cfg.Logger.Warn("reading what was set aside", "file", aside, "err", err)
 		return

@@ -31,6 +31,9 @@ type Config struct {
 	// wait for their turn. Zero: 4. In a database of the application, its own
 	// limit holds as well.
 	Readers int
+
+	// options are those of connections, for tests.
+	options []string
 }
 
 func (c Config) withDefaults() Config {
