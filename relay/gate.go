@@ -142,6 +142,11 @@ func (r *Relay) Delivered(s sharding.Shard, h message.Hash) (timestamp int64, ye
 	return 0, false
 }
 
+// Remember sets whether what was delivered on a shard is remembered however long ago
+// it was, as far as there is room (a quarter of a million messages at least), for as
+// long as older messages may still come by [Relay.Deliver].
+func (r *Relay) Remember(s sharding.Shard, on bool) { r.shards.ensure(s).known.keep(on) }
+
 // deliver gives a message to those who want it. lent says that its bytes are the
 // router's.
 func (r *Relay) deliver(st *shardState, from peer.ID, m *message.Message, lent bool) bool {

@@ -22,6 +22,7 @@ type known struct {
 	mu         sync.Mutex
 	young, old map[uint64]int64 // timestamps
 	turned     time.Time
+	ageless    bool // nothing is forgotten for its age
 }
 
 // add returns false if the message was there. Hashes are kept by a sum of 64 bits
@@ -30,7 +31,8 @@ func (k *known) add(seed maphash.Seed, h message.Hash, timestamp int64, now time
 	sum := maphash.Bytes(seed, h[:])
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if age := now.Sub(k.turned); k.young == nil || age >= knownFor || age < 0 || len(k.young) >= maxKnown {
+	age := now.Sub(k.turned)
+	if k.young == nil || (age >= knownFor || age < 0) && !k.ageless || len(k.young) >= maxKnown {
 		k.old, k.young, k.turned = k.young, map[uint64]int64{}, now
 	}
 	if _, ok := k.young[sum]; ok {
@@ -39,6 +41,12 @@ func (k *known) add(seed maphash.Seed, h message.Hash, timestamp int64, now time
 	k.young[sum] = timestamp
 	_, ok := k.old[sum]
 	return !ok
+}
+
+func (k *known) keep(on bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.ageless = on
 }
 
 func (k *known) get(seed maphash.Seed, h message.Hash) (timestamp int64, ok bool) {
