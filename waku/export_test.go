@@ -1,6 +1,7 @@
 package waku
 
 import (
+	"context"
 	"testing"
 	"time"
 
@@ -83,4 +84,32 @@ func PushForged(n *Node, s sharding.Shard, contentTopic string, payload []byte) 
 	n.filterServer.Push(s.PubsubTopic(), &message.Message{
 		ContentTopic: contentTopic, Payload: payload, Timestamp: time.Now().UnixNano(), Meta: make([]byte, 64),
 	})
+}
+
+// PushAgain has a node's filter service push a message, be it again.
+func PushAgain(n *Node, s sharding.Shard, m *message.Message) {
+	n.filterServer.Push(s.PubsubTopic(), m)
+}
+
+// DelayFilter has a node's filter service push late from now on.
+func DelayFilter(n *Node, late time.Duration) {
+	for _, s := range n.shards.joined() {
+		sub, err := n.relay.Subscribe(s.shard, relay.SubscribeConfig{Passive: true})
+		if err != nil {
+			panic(err)
+		}
+		s.mu.Lock()
+		s.endFilter()
+		s.feed = &filterFeed{sub}
+		s.mu.Unlock()
+		n.tasks.start(func(ctx context.Context) {
+			for env, err := range sub.All(ctx) {
+				if err != nil {
+					return
+				}
+				pause(ctx, late-time.Since(env.ReceivedAt), nil)
+				n.filterServer.Push(s.topic, env.Message)
+			}
+		})
+	}
 }

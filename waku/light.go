@@ -49,6 +49,8 @@ type lightShard struct {
 	filling bool
 	// whole is since when every topic is pushed by somebody; nil: it isn't so.
 	whole *time.Time
+	// relayed is set while a member relays the shard.
+	relayed bool
 	// failure is why a link failed last, gapFailure why a gap couldn't be filled,
 	// and refused counts messages that weren't genuine.
 	failure, gapFailure string
@@ -56,15 +58,14 @@ type lightShard struct {
 	state               State
 }
 
-// lightTopic is a content topic that readers want. Times are monotonic.
+// lightTopic is a content topic that readers want.
 type lightTopic struct {
 	covered bool
-	// open is from when on messages may be missing, while the topic isn't covered,
-	// and news is set when nothing before that was asked for.
-	open time.Time
-	news bool
+	// asked is since when it is wanted, and open from when on messages may be
+	// missing, while the topic isn't covered.
+	asked, open moment
 	// proof is until when the topic was pushed for sure by links that are no more.
-	proof time.Time
+	proof moment
 }
 
 func newLightShard(s *shard) *lightShard {
@@ -81,49 +82,71 @@ func (l *lightShard) start() {
 	}
 }
 
-// changed says that members, readers or peers have changed. It doesn't wait and may
+// changed says that members, readers, peers or links have changed. It doesn't wait and may
 // be called with any lock held.
 func (l *lightShard) changed() {
-	for _, c := range []chan struct{}{l.wake, l.again} {
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
+}
+
+// lightsChanged is changed for all shards, because of peers: stores may be among them.
+// The table of peers may be locked.
+func (n *Node) lightsChanged() {
+	for _, s := range n.shards.all() {
+		s.light.changed()
 		select {
-		case c <- struct{}{}:
+		case s.light.again <- struct{}{}:
 		default:
 		}
 	}
 }
 
-// lightsChanged is changed for all shards. The table of peers may be locked.
-func (n *Node) lightsChanged() {
-	for _, s := range n.shards.all() {
-		s.light.changed()
-	}
-}
-
-// wanted are the content topics that light members read, if the shard isn't relayed
-// anyway, and whether anybody is light.
-func (s *shard) wanted() (topics map[string]struct{}, light bool) {
+// wanted are the content topics that light members read, with the time since when,
+// and what the shard is to its members: relayed by one of them, or light for all.
+func (s *shard) wanted() (topics map[string]moment, relayed, light bool) {
 	s.mu.Lock()
 	var members []*Membership
 	for m := range s.members {
 		if m.mode == ModeRelay && !m.goingLight {
-			s.mu.Unlock()
-			return nil, false
+			relayed = true
+			continue
 		}
 		members = append(members, m)
 	}
 	s.mu.Unlock()
-	topics = map[string]struct{}{}
+	return readBy(members), relayed, len(members) > 0 && !relayed
+}
+
+// read are the content topics that anybody reads.
+func (s *shard) read() map[string]moment {
+	s.mu.Lock()
+	members := slices.Collect(maps.Keys(s.members))
+	s.mu.Unlock()
+	return readBy(members)
+}
+
+func readBy(members []*Membership) map[string]moment {
+	topics := map[string]moment{}
 	for _, m := range members {
 		m.mu.Lock()
 		for r := range m.readers {
-			list, _ := r.sub.Topics()
-			for _, t := range list {
-				topics[t] = struct{}{}
-			}
+			r.earliest(topics)
 		}
 		m.mu.Unlock()
 	}
-	return topics, len(members) > 0
+	return topics
+}
+
+// toPush are the content topics that service peers are to push: none when the shard is
+// relayed, as soon as its mesh has stood. mu is held.
+func (l *lightShard) toPush() (topics map[string]moment, light bool) {
+	topics, relayed, light := l.shard.wanted()
+	if relayed && (len(l.topics) == 0 || stood(l.shard.meshSince(), switchSettle)) {
+		return nil, false
+	}
+	return topics, light
 }
 
 func (l *lightShard) run(ctx context.Context) {
@@ -151,11 +174,11 @@ func (l *lightShard) tend(ctx context.Context, rest time.Duration) (wait time.Du
 
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	now := time.Now()
-	topics, light := l.shard.wanted()
+	now := n.moment()
+	topics, light := l.toPush()
 	l.want(topics, now)
 	l.prune()
-	l.probe(now)
+	l.probe(now.mono)
 	if len(l.topics) > 0 {
 		l.recruit(ctx, ready)
 	}
@@ -163,13 +186,14 @@ func (l *lightShard) tend(ctx context.Context, rest time.Duration) (wait time.Du
 		k.want(topics)
 	}
 	l.cover(now)
+	l.remember()
 	l.beginFilling()
 	l.tell(light)
-	if len(l.topics) > 0 && (l.good() < lightPeers || l.whole == nil) {
+	if len(l.topics) > 0 && (l.good() < lightPeers || l.whole == nil || !light) {
 		wait = rest
 	}
 	if due, ok := l.probes.due(); ok {
-		if d := max(due.Sub(now), time.Millisecond); wait == 0 || d < wait {
+		if d := max(due.Sub(now.mono), time.Millisecond); wait == 0 || d < wait {
 			wait = d
 		}
 	}
@@ -177,13 +201,31 @@ func (l *lightShard) tend(ctx context.Context, rest time.Duration) (wait time.Du
 }
 
 // want brings the topics up to date. mu is held.
-func (l *lightShard) want(topics map[string]struct{}, now time.Time) {
-	maps.DeleteFunc(l.topics, func(t string, _ *lightTopic) bool { _, wanted := topics[t]; return !wanted })
-	for t := range topics {
-		if l.topics[t] == nil {
-			l.topics[t] = &lightTopic{open: now, news: true}
+func (l *lightShard) want(topics map[string]moment, now moment) {
+	var read map[string]moment
+	for name, t := range l.topics {
+		if _, wanted := topics[name]; wanted {
+			continue
+		}
+		delete(l.topics, name)
+		if read == nil {
+			read = l.shard.read()
+		}
+		if _, ok := read[name]; ok && !t.covered { // it comes by the mesh now
+			l.addGap(&lightGap{topics: []string{name}, from: t.open, to: now, asked: t.asked})
 		}
 	}
+	_, relayed, _ := l.shard.wanted()
+	for name, asked := range topics {
+		if l.topics[name] == nil {
+			t := &lightTopic{asked: asked, open: asked}
+			if l.relayed { // until now it came by the mesh
+				t.open = now
+			}
+			l.topics[name] = t
+		}
+	}
+	l.relayed = relayed
 }
 
 // prune ends links that aren't needed or whose peer is gone. mu is held.
@@ -230,12 +272,14 @@ func (l *lightShard) end(k *lightLink, why error) {
 // known to push may be missing, unless another link has pushed all the time. mu is
 // held.
 func (l *lightShard) lost(k *lightLink) {
+	type stretch struct{ from, to, asked moment }
+	missing := map[stretch][]string{}
 	for name := range k.have {
 		t := l.topics[name]
 		if t == nil {
 			continue
 		}
-		if k.proof.After(t.proof) {
+		if k.proof.mono.After(t.proof.mono) {
 			t.proof = k.proof
 		}
 		var next time.Time // when another one began
@@ -248,21 +292,15 @@ func (l *lightShard) lost(k *lightLink) {
 		switch {
 		case next.IsZero() && t.covered:
 			t.covered, t.open = false, t.proof
-		case next.After(t.proof):
-			l.addGap(name, t.proof, next, false)
+		case next.After(t.proof.mono):
+			s := stretch{from: t.proof, to: l.shard.node.momentOf(next), asked: l.askedLately(t, t.proof)}
+			missing[s] = append(missing[s], name)
 		}
 	}
-}
-
-// addGap notes that messages of a topic may be missing. mu is held.
-func (l *lightShard) addGap(topic string, from, to time.Time, exact bool) {
-	for _, g := range l.gaps {
-		if g.from.Equal(from) && g.to.Equal(to) && g.exact == exact && !g.asked {
-			g.topics = append(g.topics, topic)
-			return
-		}
+	for at, topics := range missing {
+		slices.Sort(topics)
+		l.addGap(&lightGap{topics: topics, from: at.from, to: at.to, asked: at.asked})
 	}
-	l.gaps = append(l.gaps, &lightGap{topics: []string{topic}, from: from, to: to, exact: exact})
 }
 
 // byAge are the links that haven't ended, the oldest first. mu is held.
@@ -343,41 +381,58 @@ func order(a, b bool) int {
 
 // cover finds out which topics are pushed by somebody, and where messages may be
 // missing. mu is held.
-func (l *lightShard) cover(now time.Time) {
+func (l *lightShard) cover(now moment) {
 	whole := len(l.topics) > 0
+	gap := map[gapKey][]string{}
 	for name, t := range l.topics {
 		covered, proof := false, t.proof
-		for _, k := range l.byAge() {
-			if _, ok := k.have[name]; ok {
-				covered = covered || !k.suspect
-				if k.proof.After(proof) {
-					proof = k.proof
-				}
+		for _, k := range l.links {
+			if _, ok := k.have[name]; !ok || k.err != nil {
+				continue
+			}
+			covered = covered || !k.suspect
+			if k.proof.mono.After(proof.mono) {
+				proof = k.proof
 			}
 		}
 		switch {
 		case covered && !t.covered:
-			l.addGap(name, t.open, now, t.news)
-			t.covered, t.news = true, false
+			key := gapKey{t.open, l.askedLately(t, t.open)}
+			gap[key] = append(gap[key], name)
+			t.covered = true
 		case !covered && t.covered:
 			t.covered, t.open = false, proof
 		}
 		whole = whole && covered
 	}
+	for key, names := range gap {
+		slices.Sort(names)
+		l.addGap(&lightGap{topics: names, from: key.from, to: now, asked: key.asked})
+	}
 	switch {
 	case !whole:
 		l.whole = nil
 	case l.whole == nil:
-		l.whole = &now
+		l.whole = &now.mono
 	}
 }
+
+// askedLately is since when a topic is wanted, if that isn't long before.
+func (l *lightShard) askedLately(t *lightTopic, at moment) (asked moment) {
+	if at.mono.Sub(t.asked.mono) < l.shard.node.cfg.window {
+		asked = t.asked
+	}
+	return asked
+}
+
+type gapKey struct{ from, asked moment }
 
 // proven returns nil when somebody has pushed everything for so long, and else what
 // is missing.
 func (l *lightShard) proven(settle time.Duration) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	topics, _ := l.shard.wanted()
+	topics, _ := l.toPush()
 	for t := range topics {
 		if l.topics[t] == nil {
 			return errors.New("service peers haven't been asked yet")
@@ -448,7 +503,7 @@ func (s *shard) isLight() bool {
 func (l *lightShard) health(h *ShardHealth) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	wanted, _ := l.shard.wanted()
+	wanted, _, _ := l.shard.wanted()
 	light := &LightHealth{Topics: len(wanted), Gaps: len(l.gaps), GapFailure: l.gapFailure, Refused: l.refused, Failure: l.failure}
 	for _, t := range l.topics {
 		if t.covered {
@@ -457,7 +512,7 @@ func (l *lightShard) health(h *ShardHealth) {
 	}
 	for _, k := range l.byAge() {
 		light.ServicePeers = append(light.ServicePeers, ServicePeer{
-			Peer: k.peer, Topics: len(k.have), Pushed: k.pushed, Suspect: k.suspect, Proof: l.wall(k.proof),
+			Peer: k.peer, Topics: len(k.have), Pushed: k.pushed, Suspect: k.suspect, Proof: k.proof.wall,
 		})
 	}
 	h.Light = light

@@ -8,9 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
-	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/stretchr/testify/require"
 
 	"github.com/status-im/shoal/filter"
@@ -111,13 +109,24 @@ func TestServicePeerFails(t *testing.T) {
 	}
 }
 
+// unsubscribeAll has a service peer forget the member.
+func (w *lightTown) unsubscribeAll(t testing.TB, server int) {
+	s, err := w.host.NewStream(within(t), w.servers[server].PeerID(), filter.SubscribeID)
+	require.NoError(t, err)
+	_, err = s.Write([]byte{5, 0x0a, 1, 'x', 0x10, 3}) // unsubscribe from all
+	require.NoError(t, err)
+	require.NoError(t, s.CloseWrite())
+	_, err = io.ReadAll(s)
+	require.NoError(t, err)
+}
+
 // A service peer that forgets is asked anew, as soon as it says so.
 func TestServicePeerForgets(t *testing.T) {
 	p2ptest.Bubble(t, func(t *testing.T) {
 		w := newLightTown(t, 1)
 		r := subscribe(t, w.light, lobby)
 		w.served(t, waku.Minimal)
-		unsubscribeAll(t, w.host, w.servers[0].PeerID())
+		w.unsubscribeAll(t, 0)
 		lost := w.say(t)
 		time.Sleep(65 * time.Second) // virtual
 		w.served(t, waku.Minimal)
@@ -271,8 +280,8 @@ func TestServicePeersForgetTogether(t *testing.T) {
 		said := w.talk(t, talking, 500*time.Millisecond)
 		for range 5 {
 			time.Sleep(23 * time.Second) // virtual
-			for _, s := range w.servers {
-				unsubscribeAll(t, w.host, s.PeerID())
+			for i := range w.servers {
+				w.unsubscribeAll(t, i)
 			}
 		}
 		hush()
@@ -284,16 +293,4 @@ func TestServicePeersForgetTogether(t *testing.T) {
 		deafen()
 		same(t, sent, <-heard)
 	})
-}
-
-// unsubscribeAll has a service peer forget a host's subscriptions, behind its back.
-func unsubscribeAll(t testing.TB, h host.Host, p peer.ID) {
-	t.Helper()
-	s, err := h.NewStream(within(t), p, filter.SubscribeID)
-	require.NoError(t, err)
-	_, err = s.Write([]byte{5, 0x0a, 1, 'x', 0x10, 3})
-	require.NoError(t, err)
-	require.NoError(t, s.CloseWrite())
-	_, err = io.ReadAll(s)
-	require.NoError(t, err)
 }

@@ -20,15 +20,72 @@ const (
 	gapPause = time.Second
 )
 
-// lightGap is a time in which perhaps nobody pushed some topics. Times are
-// monotonic.
+// moment is a time by two clocks: the system's monotonic one, and the node's. The
+// first stands while the machine sleeps, the second may be set.
+type moment struct{ mono, wall time.Time }
+
+func (n *Node) moment() moment { return moment{time.Now(), n.cfg.now().Round(0)} }
+
+// momentOf is a past moment by what the monotonic clock said.
+func (n *Node) momentOf(mono time.Time) moment {
+	return moment{mono, n.cfg.now().Add(-time.Since(mono)).Round(0)}
+}
+
+// earliest is when a moment was at the earliest, by the node's clock now.
+func (n *Node) earliest(m moment) time.Time {
+	if t := n.cfg.now().Add(-time.Since(m.mono)); t.Before(m.wall) {
+		return t
+	}
+	return m.wall
+}
+
+// latest is when a moment was at the latest, by the node's clock now.
+func (n *Node) latest(m moment) time.Time {
+	if t := n.cfg.now().Add(-time.Since(m.mono)); t.After(m.wall) {
+		return t
+	}
+	return m.wall
+}
+
+// lightGap is a time in which nobody pushed some topics.
 type lightGap struct {
 	topics   []string
-	from, to time.Time
-	// exact gaps begin when a reader did: what is older wasn't asked for. Others
-	// begin when messages published before were still on their way.
-	exact bool
-	asked bool // stores are being asked
+	from, to moment
+	// asked is since when the topics are wanted, if that isn't long before from:
+	// what is older wasn't asked for. Messages published before from may have been
+	// on their way.
+	asked moment
+}
+
+// maxGaps is how many gaps are kept apart. Further ones are added to the last.
+const maxGaps = 64
+
+// addGap notes that messages may be missing. mu is held.
+func (l *lightShard) addGap(g *lightGap) {
+	if len(l.gaps) < maxGaps {
+		l.gaps = append(l.gaps, g)
+		return
+	}
+	last := *l.gaps[maxGaps-1]
+	last.topics = slices.Compact(slices.Sorted(slices.Values(slices.Concat(last.topics, g.topics))))
+	if g.from.mono.Before(last.from.mono) {
+		last.from = g.from
+	}
+	if g.asked.mono.Before(last.asked.mono) {
+		last.asked = g.asked
+	}
+	last.to = g.to
+	l.gaps[maxGaps-1] = &last
+}
+
+// remember keeps what was delivered from being forgotten while a store may still
+// bring it again. mu is held.
+func (l *lightShard) remember() {
+	on := len(l.gaps) > 0
+	for _, t := range l.topics {
+		on = on || !t.covered
+	}
+	l.shard.node.relay.Remember(l.shard.shard, on)
 }
 
 // beginFilling has gaps filled from stores. mu is held.
@@ -46,7 +103,7 @@ func (l *lightShard) fill(ctx context.Context) {
 		if g == nil {
 			return
 		}
-		if d := time.Until(g.to.Add(gapSettle)); d > 0 && !pause(ctx, d, nil) {
+		if d := time.Until(g.to.mono.Add(gapSettle)); d > 0 && !pause(ctx, d, nil) {
 			return
 		}
 		var err error = ErrNoStorePeer
@@ -63,6 +120,7 @@ func (l *lightShard) fill(ctx context.Context) {
 		} else {
 			l.gapFailure = l.missing() + ": " + line(err)
 		}
+		l.remember()
 		l.mu.Unlock()
 		if err == nil {
 			wait = gapPause
@@ -79,46 +137,55 @@ func (l *lightShard) fill(ctx context.Context) {
 	}
 }
 
-// nextGap returns the oldest gap; nil: there is none, and filling has ended.
+// nextGap returns the oldest gap; nil: there is none, and filling has ended. What
+// nobody reads any more isn't missed.
 func (l *lightShard) nextGap() *lightGap {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if len(l.gaps) == 0 || len(l.topics) == 0 {
+	read := l.shard.read()
+	for _, g := range l.gaps {
+		g.topics = slices.DeleteFunc(g.topics, func(t string) bool { _, ok := read[t]; return !ok })
+	}
+	l.gaps = slices.DeleteFunc(l.gaps, func(g *lightGap) bool { return len(g.topics) == 0 })
+	if len(l.gaps) == 0 {
 		l.gaps, l.filling, l.gapFailure = nil, false, ""
+		l.remember()
 		return nil
 	}
-	l.gaps[0].asked = true
 	return l.gaps[0]
 }
 
 // missing says in words what the gaps are. mu is held.
 func (l *lightShard) missing() string {
-	from, to := l.gaps[0].from, l.gaps[0].to
+	from, to := l.gaps[0].from.wall, l.gaps[0].to.wall
 	for _, g := range l.gaps {
-		if g.from.Before(from) {
-			from = g.from
+		if g.from.wall.Before(from) {
+			from = g.from.wall
 		}
-		if g.to.After(to) {
-			to = g.to
+		if g.to.wall.After(to) {
+			to = g.to.wall
 		}
 	}
-	clock := func(t time.Time) string { return l.wall(t).UTC().Format(time.TimeOnly) }
-	return fmt.Sprintf("of what was said from %s to %s UTC messages may be missing (%d gaps)", clock(from), clock(to), len(l.gaps))
+	return fmt.Sprintf("of what was said from %s to %s UTC messages may be missing (%d gaps)",
+		from.UTC().Format(time.TimeOnly), to.UTC().Format(time.TimeOnly), len(l.gaps))
 }
-
-// wall is a monotonic time by the node's clock.
-func (l *lightShard) wall(t time.Time) time.Time { return l.shard.node.cfg.now().Add(-time.Since(t)) }
 
 // fillGap delivers what stores have of a gap and wasn't delivered.
 func (l *lightShard) fillGap(ctx context.Context, g *lightGap) error {
 	s := l.shard
-	since := l.wall(g.from)
-	if !g.exact {
-		since = since.Add(-s.node.cfg.window)
+	since := s.node.earliest(g.from).Add(-s.node.cfg.window)
+	if asked := s.node.earliest(g.asked); !g.asked.mono.IsZero() && asked.After(since) {
+		since = asked
+	}
+	// What came since is known, so the end matters only for a gap that is over long
+	// since. A clock that was set while away may have it too early.
+	var end time.Time
+	if time.Since(g.to.mono) > s.node.cfg.window {
+		end = s.node.latest(g.to).Add(s.node.cfg.window)
 	}
 	for topics := range slices.Chunk(g.topics, store.MaxContentTopics) {
 		walk, err := s.node.newStoreWalk(s, store.Query{
-			Shard: new(s.shard), Start: since, End: l.wall(g.to).Add(s.node.cfg.window),
+			Shard: new(s.shard), Start: since, End: end,
 			ContentTopics: topics, HashesOnly: true, Limit: store.MaxPageSize,
 		})
 		if err != nil {

@@ -19,6 +19,9 @@ const (
 	// lightThrottled is how often in a row a service peer may say that it is asked
 	// too often before it is left.
 	lightThrottled = 3
+	// lightFresh is for how long a sign of a service peer says that it hasn't
+	// forgotten what it has to push.
+	lightFresh = 15 * time.Second
 	// lightBye bounds telling a service peer that nothing is wanted any more.
 	lightBye = 3 * time.Second
 )
@@ -42,10 +45,10 @@ type lightLink struct {
 	quit context.CancelCauseFunc
 
 	// Guarded by the lightShard's mu. Times are monotonic.
-	wants   map[string]struct{}
+	wants   map[string]moment
 	have    map[string]time.Time // since when
 	since   time.Time
-	proof   time.Time // until when it is known to be good
+	proof   moment // until when it is known to be good
 	pushed  uint64
 	suspect bool
 	pinging bool  // is to be asked at once
@@ -62,8 +65,11 @@ func newLightLink(ctx context.Context, l *lightShard, p peer.ID) *lightLink {
 }
 
 // want changes what is asked for. The lightShard's mu is held.
-func (k *lightLink) want(topics map[string]struct{}) {
-	if maps.Equal(k.wants, topics) {
+func (k *lightLink) want(topics map[string]moment) {
+	if len(k.wants) == len(topics) && !slices.ContainsFunc(slices.Collect(maps.Keys(topics)), func(t string) bool {
+		_, ok := k.wants[t]
+		return !ok
+	}) {
 		return
 	}
 	k.wants = maps.Clone(topics)
@@ -108,6 +114,8 @@ func (k *lightLink) serve() error {
 		add, remove := k.difference()
 		var err error
 		switch every := k.l.shard.node.cfg.filterPing; {
+		case len(add) > 0 && k.doubtful():
+			err = k.ping()
 		case len(add) > 0:
 			err = k.subscribe(add)
 		case len(remove) > 0:
@@ -122,8 +130,10 @@ func (k *lightLink) serve() error {
 		switch {
 		case err == nil:
 			throttled = 0
-		case errors.Is(err, filter.ErrNotSubscribed): // it has forgotten
-			k.forgotten()
+		case errors.Is(err, filter.ErrNotSubscribed): // it has forgotten, on all shards
+			for _, s := range k.l.shard.node.shards.all() {
+				s.light.forgotten(k.peer)
+			}
 		case errors.Is(err, filter.ErrTooMany) && throttled < lightThrottled:
 			throttled++
 			pause(k.ctx, max(time.Second, min(retryAfter(err), longestRest)), nil)
@@ -181,7 +191,7 @@ func (k *lightLink) difference() (add, remove []string) {
 }
 
 func (k *lightLink) subscribe(topics []string) error {
-	began := time.Now()
+	began := k.l.shard.node.moment()
 	if err := k.l.shard.node.filterClient.Subscribe(k.ctx, k.peer, k.l.shard.shard, topics); err != nil {
 		return err
 	}
@@ -197,10 +207,14 @@ func (k *lightLink) subscribe(topics []string) error {
 
 func (k *lightLink) unsubscribe(topics []string) error {
 	k.l.mu.Lock()
+	topics = slices.DeleteFunc(topics, func(t string) bool { _, again := k.wants[t]; return again })
 	for _, t := range topics {
 		delete(k.have, t)
 	}
 	k.l.mu.Unlock()
+	if len(topics) == 0 {
+		return nil
+	}
 	return k.l.shard.node.filterClient.Unsubscribe(k.ctx, k.peer, k.l.shard.shard, topics)
 }
 
@@ -208,7 +222,7 @@ func (k *lightLink) unsubscribe(topics []string) error {
 // looked for.
 func (k *lightLink) ping() error {
 	for try := 0; ; try++ {
-		began := time.Now()
+		began := k.l.shard.node.moment()
 		err := k.l.shard.node.filterClient.Ping(k.ctx, k.peer)
 		var status *filter.StatusError
 		switch {
@@ -227,22 +241,46 @@ func (k *lightLink) ping() error {
 }
 
 // proved notes that the peer was good at a time.
-func (k *lightLink) proved(at time.Time, also func()) {
+func (k *lightLink) proved(at moment, also func()) {
 	k.l.mu.Lock()
 	defer k.l.mu.Unlock()
-	if at.After(k.proof) {
+	if at.mono.After(k.proof.mono) {
 		k.proof = at
 	}
 	also()
 }
 
 // forgotten begins anew with a peer that knows of nothing.
-func (k *lightLink) forgotten() {
-	k.l.mu.Lock()
-	defer k.l.mu.Unlock()
-	k.l.lost(k)
+func (l *lightShard) forgotten(p peer.ID) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	k := l.links[p]
+	if k == nil || k.err != nil {
+		return
+	}
+	l.lost(k)
 	clear(k.have)
-	k.l.changed()
+	l.cover(l.shard.node.moment()) // before it is asked anew
+	k.rouse()
+	l.changed()
+}
+
+// doubtful tells whether the peer may have forgotten by now what it was asked for, on
+// any shard. Asked for more it wouldn't say so, and would answer later pings.
+func (k *lightLink) doubtful() bool {
+	asked := false
+	for _, s := range k.l.shard.node.shards.all() {
+		s.light.mu.Lock()
+		other := s.light.links[k.peer]
+		holds := other != nil && other.err == nil && len(other.have) > 0
+		fresh := holds && time.Since(other.proof.mono) < lightFresh
+		s.light.mu.Unlock()
+		if fresh {
+			return false
+		}
+		asked = asked || holds
+	}
+	return asked
 }
 
 // bye tells the peer to stop.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 
@@ -29,6 +28,7 @@ func (n *Node) pushed(p filter.Push) {
 // judged again.
 func (l *lightShard) pushed(p filter.Push) {
 	s := l.shard
+	news := false
 	if _, known := s.node.relay.Delivered(s.shard, p.Hash); !known {
 		err := s.genuine(p.From, p.Message)
 		var lie *forgedError
@@ -40,9 +40,9 @@ func (l *lightShard) pushed(p filter.Push) {
 			l.count()
 			return
 		}
-		s.node.relay.Deliver(s.shard, p.From, p.Message)
+		news = s.node.relay.Deliver(s.shard, p.From, p.Message)
 	}
-	now := time.Now()
+	now := s.node.moment()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	k := l.links[p.From]
@@ -50,12 +50,12 @@ func (l *lightShard) pushed(p filter.Push) {
 		return
 	}
 	k.pushed++
-	if now.After(k.proof) {
+	if now.mono.After(k.proof.mono) {
 		k.proof = now
 	}
 	idle := len(l.probes.order) == 0
-	l.probes.note(p.Hash, p.Message.ContentTopic, p.From, now)
-	if idle {
+	l.probes.note(p.Hash, p.Message.ContentTopic, p.From, now, news)
+	if idle && news {
 		l.changed() // somebody has to look when the time has come
 	}
 }
@@ -94,17 +94,23 @@ func (s *shard) genuine(from peer.ID, m *message.Message) error {
 		return err
 	}
 	protected := s.protected.Load()
+	in := &message.Received{PubsubTopic: s.topic, Message: m, From: string(from), At: s.node.cfg.now()}
 	if protected {
 		var refused *dosguard.RefusedError
 		err := s.signed.Verify(s.topic, m, true)
-		if errors.As(err, &refused) && refused.Reason.Verdict() == message.Reject {
+		switch {
+		case errors.As(err, &refused) && refused.Reason.Verdict() == message.Reject:
 			return &forgedError{refused.Reason.String()}
-		}
-		if err != nil {
+		case err != nil && refused != nil && refused.Reason == dosguard.ReasonOutsideWindow:
+			s.screen(in) // it may say something about the clock
+			return err
+		case err != nil:
 			return err
 		}
+		if from != "" {
+			s.node.clock.inside()
+		}
 	}
-	in := &message.Received{PubsubTopic: s.topic, Message: m, From: string(from), At: s.node.cfg.now()}
 	for _, p := range s.plugins {
 		switch p.validate(s.node.tasks.ctx, in) {
 		case message.Accept:

@@ -3,6 +3,7 @@ package waku_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -36,10 +37,16 @@ type lightTown struct {
 }
 
 func newLightTown(t *testing.T, servers int, opts ...waku.Option) *lightTown {
+	return newLightTownOf(t, servers, nil, opts...)
+}
+
+// newLightTownOf is newLightTown with options for all nodes, and for the first
+// service node.
+func newLightTownOf(t *testing.T, servers int, all []waku.Option, opts ...waku.Option) *lightTown {
 	key := newKey(t)
 	w := &lightTown{net: p2ptest.New(t, p2ptest.Config{}), key: key, c: waku.Community{Shard: town, PublicKey: key.PublicKey()}}
 	for i := range servers {
-		with := append(services(), waku.WithHost(w.net.Hosts(1)[0]))
+		with := append(slices.Concat(services(), all), waku.WithHost(w.net.Hosts(1)[0]))
 		if i == 0 {
 			with = append(with, opts...)
 		}
@@ -48,12 +55,12 @@ func newLightTown(t *testing.T, servers int, opts ...waku.Option) *lightTown {
 		connect(t, n, w.servers...)
 		w.servers = append(w.servers, n)
 	}
-	a := start(t, waku.WithHost(w.net.Hosts(1)[0]))
+	a := start(t, append(slices.Clone(all), waku.WithHost(w.net.Hosts(1)[0]))...)
 	w.author = join(t, a, w.c, waku.SignWith(key))
 	connect(t, a, w.servers...)
 	meshed(t, 1, append(w.servers, a)...)
 	w.host = w.net.Hosts(1)[0]
-	w.member = start(t, waku.WithHost(w.host))
+	w.member = start(t, append(slices.Clone(all), waku.WithHost(w.host))...)
 	w.light = join(t, w.member, w.c, waku.SignWith(key), waku.AsLight())
 	connect(t, w.member, w.servers...)
 	return w

@@ -42,6 +42,14 @@ func AsRelay() JoinOption { return func(c *joinConfig) { c.modes = append(c.mode
 // another membership of the node relays, a light one shares that.
 func AsLight() JoinOption { return func(c *joinConfig) { c.modes = append(c.modes, ModeLight) } }
 
+// needsTopics tells whether readers must name their content topics: the membership is
+// light, or about to be.
+func (m *Membership) needsTopics() bool {
+	m.shard.mu.Lock()
+	defer m.shard.mu.Unlock()
+	return m.mode == ModeLight || m.goingLight
+}
+
 // switchSettle is how long the new way must have stood before the old one is left:
 // what is on its way by the old one arrives meanwhile.
 const switchSettle = 3 * time.Second
@@ -112,9 +120,6 @@ func (m *Membership) goRelay(ctx context.Context) error {
 
 func (m *Membership) goLight(ctx context.Context) error {
 	s := m.shard
-	if err := m.checkTopics(); err != nil {
-		return err
-	}
 	set := func(going bool, mode Mode) (left bool) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
@@ -123,6 +128,10 @@ func (m *Membership) goLight(ctx context.Context) error {
 		return !in
 	}
 	set(true, ModeRelay)
+	if err := m.checkTopics(); err != nil { // nobody gets in between
+		set(false, ModeRelay)
+		return err
+	}
 	s.light.start()
 	s.light.changed()
 	for {
@@ -185,5 +194,6 @@ func (s *shard) releaseLocked(hold *relay.Subscription) error {
 		s.endFilter()
 		s.mesh.Store(0)
 	}
+	s.light.changed()
 	return err
 }

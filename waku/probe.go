@@ -29,17 +29,18 @@ type probes struct {
 type deliveryProbe struct {
 	hash  message.Hash
 	topic string
-	at    time.Time
+	at    moment
 	from  map[peer.ID]bool
 }
 
-// note notes a push.
-func (s *probes) note(h message.Hash, topic string, from peer.ID, now time.Time) {
+// note notes a push. A copy doesn't begin a probe: who brought the message in time
+// needn't do so again.
+func (s *probes) note(h message.Hash, topic string, from peer.ID, now moment, news bool) {
 	if p := s.byHash[h]; p != nil {
 		p.from[from] = true
 		return
 	}
-	if len(s.order) >= maxProbes {
+	if !news || len(s.order) >= maxProbes {
 		return
 	}
 	if s.byHash == nil {
@@ -55,7 +56,7 @@ func (s *probes) due() (time.Time, bool) {
 	if len(s.order) == 0 {
 		return time.Time{}, false
 	}
-	return s.order[0].at.Add(probeAfter), true
+	return s.order[0].at.mono.Add(probeAfter), true
 }
 
 // next returns the oldest that can be judged.
@@ -84,10 +85,15 @@ func (l *lightShard) probe(now time.Time) {
 			continue
 		}
 		for id, k := range l.links {
-			if asked, ok := k.have[p.topic]; !ok || p.from[id] || k.err != nil || !asked.Before(p.at) {
+			if p.from[id] {
+				l.shard.node.filters.pushed(id)
+			}
+			// What was published before it was asked needn't come by it, and may
+			// come by others as late as they are allowed to be.
+			if asked, ok := k.have[p.topic]; !ok || p.from[id] || k.err != nil || !asked.Add(probeAfter).Before(p.at.mono) {
 				continue
 			}
-			if k.proof.After(p.at) {
+			if k.proof.mono.After(p.at.mono) {
 				k.proof = p.at
 			}
 			l.shard.node.filters.fail(id, errSilent, 0)

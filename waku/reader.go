@@ -79,7 +79,7 @@ func (m *Membership) subscribe(buffer int, contentTopics []string) (*Reader, err
 		}
 		return nil, errLeft
 	}
-	if len(contentTopics) == 0 && m.Mode() == ModeLight {
+	if len(contentTopics) == 0 && m.needsTopics() {
 		return nil, fmt.Errorf("%w: shard %s", ErrTopicsNeeded, m.shard.shard)
 	}
 	sub, err := m.shard.node.relay.Subscribe(m.shard.shard, relay.SubscribeConfig{
@@ -89,6 +89,7 @@ func (m *Membership) subscribe(buffer int, contentTopics []string) (*Reader, err
 		return nil, fmt.Errorf("waku: shard %s: %w", m.shard.shard, err)
 	}
 	r := &Reader{member: m, sub: sub}
+	r.want(contentTopics)
 	m.readers[r] = struct{}{}
 	m.shard.light.changed()
 	return r, nil
@@ -102,6 +103,34 @@ type Reader struct {
 	mu     sync.Mutex
 	closed bool
 	stop   func() bool // ends waiting for a context, if not nil
+	wanted map[string]moment
+}
+
+// want notes since when content topics are wanted.
+func (r *Reader) want(topics []string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.wanted == nil {
+		r.wanted = map[string]moment{}
+	}
+	now := r.member.shard.node.moment()
+	for _, t := range topics {
+		if _, ok := r.wanted[t]; !ok {
+			r.wanted[t] = now
+		}
+	}
+}
+
+// earliest adds to topics those of the reader, with the time since when it wants
+// them if nobody has wanted them for longer.
+func (r *Reader) earliest(topics map[string]moment) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for t, at := range r.wanted {
+		if known, ok := topics[t]; !ok || at.mono.Before(known.mono) {
+			topics[t] = at
+		}
+	}
 }
 
 // closeWith closes the reader when ctx ends.
@@ -147,6 +176,7 @@ func (r *Reader) closedBy() error {
 
 // AddTopics adds content topics. On a reader of all topics it narrows to these.
 func (r *Reader) AddTopics(contentTopics ...string) {
+	r.want(contentTopics)
 	r.sub.AddTopics(contentTopics...)
 	r.member.shard.light.changed()
 }
@@ -154,6 +184,11 @@ func (r *Reader) AddTopics(contentTopics ...string) {
 // RemoveTopics removes content topics. When none is left nothing is delivered.
 func (r *Reader) RemoveTopics(contentTopics ...string) {
 	r.sub.RemoveTopics(contentTopics...)
+	r.mu.Lock()
+	for _, t := range contentTopics {
+		delete(r.wanted, t)
+	}
+	r.mu.Unlock()
 	r.member.shard.light.changed()
 }
 

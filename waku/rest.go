@@ -1,6 +1,7 @@
 package waku
 
 import (
+	"errors"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -47,6 +48,7 @@ type restTable struct {
 type rest struct {
 	count  int
 	liar   bool
+	silent bool // it answers, and doesn't push
 	reason string
 	until  time.Time // monotonic
 }
@@ -57,6 +59,7 @@ func (t *restTable) fail(p peer.ID, err error, asked time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	f := t.of(p)
+	f.silent = f.silent || errors.Is(err, errSilent)
 	f.note(err, max(min(firstRest<<min(f.count, 10), longestRest), min(asked, longestRest)))
 }
 
@@ -103,8 +106,17 @@ func (t *restTable) tidy() {
 	}
 }
 
-// answered forgets a peer's failures, but not that it lied.
+// answered forgets a peer's failures, but not that it lied, or that it doesn't push.
 func (t *restTable) answered(p peer.ID) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if f := t.failed[p]; f != nil && !f.liar && !f.silent {
+		delete(t.failed, p)
+	}
+}
+
+// pushed forgets as well that a peer didn't push.
+func (t *restTable) pushed(p peer.ID) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if f := t.failed[p]; f != nil && !f.liar {
