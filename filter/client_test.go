@@ -152,12 +152,6 @@ func (l *log) note(b []byte) filter.Request {
 	return r
 }
 
-func (l *log) len() int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return len(l.asked)
-}
-
 func yes(id string) []byte { return filter.AppendResponse(id, 200, "OK") }
 
 // However many ask at once, a peer is asked one thing after the other, in order, and

@@ -194,7 +194,11 @@ func TestRelayBesideLight(t *testing.T) {
 			hearing, deafen := context.WithCancel(t.Context())
 			heard := hear(hearing, r)
 			talking, hush := context.WithCancel(t.Context())
-			said := w.talk(t, talking, 20*time.Millisecond)
+			pause := 20 * time.Millisecond
+			if testing.Short() {
+				pause = 200 * time.Millisecond
+			}
+			said := w.talk(t, talking, pause)
 			for range 5 {
 				time.Sleep(5 * time.Second) // virtual
 				m := join(t, w.member, w.c)
