@@ -146,7 +146,8 @@ func (s *settings) options(log *slog.Logger) ([]waku.Option, error) {
 		waku.WithNetwork(s.network()),
 		waku.WithListenAddrs(s.listenAddrs()...),
 		waku.WithStaticPeers(s.connect...),
-		waku.WithMaxConnsPerIP(s.maxConnsPerIP),
+		waku.WithMaxConns(s.maxConns),
+		waku.WithMaxConnsPerIP(min(s.maxConnsPerIP, s.maxConns)),
 		waku.WithUserAgent("shoal-servicenode"),
 		waku.WithLogger(log),
 	}

@@ -178,6 +178,7 @@ func TestBadInput(t *testing.T) {
 		"protected bad shard": {[]string{"--protected-shard", "2000=" + key}, "not a shard"},
 		"protected elsewhere": {[]string{"--shards", "32", "--protected-shard", "128=" + key}, "add it to --shards"},
 		"no connections":      {[]string{"--max-conns-per-ip", "0"}, "1 or more"},
+		"none at all":         {[]string{"--max-conns", "0"}, "a number from 1 to 1000000"},
 		"mesh too small":      {[]string{"--mesh-degree", "2"}, "from 6 to"},
 		"metrics no port":     {[]string{"--metrics", "127.0.0.1"}, "want host:port"},
 		"store nowhere":       {[]string{"--store", "files"}, "want sqlite:PATH or postgres://"},
@@ -260,7 +261,7 @@ func TestHelp(t *testing.T) {
 	out, err := exec.Command(program, "--help").Output()
 	require.NoError(t, err)
 	for _, name := range []string{"cluster", "shards", "listen", "ws-listen", "nodekey-file", "protected-shard",
-		"connect", "max-conns-per-ip", "metrics", "store", "retention",
+		"connect", "max-conns", "max-conns-per-ip", "metrics", "store", "retention",
 		"filter", "filter-subscribers", "filter-topics", "lightpush", "lightpush-rate"} {
 		assert.Contains(t, string(out), "--"+name+" ")
 	}

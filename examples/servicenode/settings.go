@@ -39,6 +39,7 @@ type settings struct {
 	nodeKeyFile   string
 	protected     map[uint16][]*dosguard.PublicKey
 	connect       []string
+	maxConns      int
 	maxConnsPerIP int
 	meshDegree    int
 	metrics       string
@@ -71,6 +72,7 @@ func flags(s *settings) *flag.FlagSet {
 		listen:        []string{"/ip4/127.0.0.1/tcp/0"},
 		wsListen:      "/ip4/127.0.0.1/tcp/0/ws",
 		protected:     map[uint16][]*dosguard.PublicKey{},
+		maxConns:      300,
 		maxConnsPerIP: 30,
 		store:         storeSettings{retention: 30 * 24 * time.Hour},
 	}
@@ -143,6 +145,14 @@ func flags(s *settings) *flag.FlagSet {
 			return fmt.Errorf("not a peer's address, such as /ip4/203.0.113.7/tcp/30303/p2p/16Uiu2…: %w", err)
 		}
 		s.connect = append(s.connect, text)
+		return nil
+	})
+	f.Func("max-conns", "`number` of connections; two thirds of them may be such that others dialled, light\nmembers for instance (default 300)", func(text string) error {
+		n, err := strconv.Atoi(text)
+		if err != nil || n < 1 || n > 1_000_000 {
+			return errors.New("want a number from 1 to 1000000")
+		}
+		s.maxConns = n
 		return nil
 	})
 	f.Func("max-conns-per-ip", "`number` of connections from one IP address (default 30)", func(text string) error {
