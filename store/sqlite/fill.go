@@ -122,8 +122,11 @@ func (p *pager) take(r *row) (bool, error) {
 		return false, nil
 	}
 	if p.query.HashesOnly {
-		p.out = append(p.out, store.Entry{Hash: r.key.Hash})
-		return true, r.check() // the page is dropped with an error
+		err := r.check()
+		if err == nil {
+			p.out = append(p.out, store.Entry{Hash: r.key.Hash})
+		}
+		return err == nil, err
 	}
 	e, err := r.entry()
 	if err != nil {

@@ -17,10 +17,7 @@ const (
 	nextShard   = `SELECT min(shard) FROM shoal_buckets WHERE shard > ?`
 )
 
-var (
-	findTopics = amongst(`SELECT id, shard, name, seal FROM shoal_topics WHERE shard = ? AND name`, 1, 3, store.MaxContentTopics)
-	findHashes = amongst(`SELECT id, shard, time, prefix, rest FROM shoal_messages WHERE prefix`, 1, 10, store.MaxHashes)
-)
+var findTopics = amongst(`SELECT id, shard, name, seal FROM shoal_topics WHERE shard = ? AND name`, 1, 3, store.MaxContentTopics)
 
 // Query returns one page, see [store.Archive]. It doesn't wait for what is being
 // written. Each message that it returns has the hash that it was filed under:
@@ -138,36 +135,6 @@ func (p *pager) page() store.Page {
 	}
 	page.Entries = p.out
 	return page
-}
-
-// byHash looks the hashes up.
-func (p *pager) byHash() error {
-	m := findHashes.fit(len(p.query.Hashes))
-	args := make([]any, m.size)
-	wanted := make(map[message.Hash]bool, len(p.query.Hashes))
-	for i, h := range p.query.Hashes {
-		args[i], _ = split(h)
-		wanted[h] = true
-	}
-	var list []spot
-	var id, shard, time, prefix number
-	var rest sql.RawBytes
-	err := p.each(func(rows *sql.Rows) error {
-		if err := rows.Scan(&id, &shard, &time, &prefix, &rest); err != nil {
-			return err
-		}
-		h, err := join(int64(prefix), rest)
-		if err == nil && wanted[h] && (p.query.Shard == nil || int64(shard) == shardNumber(*p.query.Shard)) &&
-			!p.behind(store.Key{Time: int64(time), Hash: h}) {
-			list = append(list, spot{span{int64(time), int64(prefix)}, int64(id)})
-		}
-		return err
-	}, m.text, args...)
-	if err != nil {
-		return err
-	}
-	list, _ = p.first(list)
-	return p.fill(list, func(r *row) bool { return wanted[r.key.Hash] })
 }
 
 // byTime reads along the indexes: that of the content topics, or else that of the
