@@ -113,3 +113,11 @@ func DelayFilter(n *Node, late time.Duration) {
 		})
 	}
 }
+
+// HoldsOf is how many memberships hold a shard's mesh.
+func HoldsOf(n *Node, id sharding.Shard) int {
+	s := n.shards.get(id)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.holds
+}

@@ -193,7 +193,7 @@ func (l *lightShard) tend(ctx context.Context, rest time.Duration) (wait time.Du
 		wait = rest
 	}
 	if due, ok := l.probes.due(); ok {
-		if d := max(due.Sub(now.mono), time.Millisecond); wait == 0 || d < wait {
+		if d := max(due.Sub(now.mono), probeEvery); wait == 0 || d < wait {
 			wait = d
 		}
 	}

@@ -194,12 +194,8 @@ func TestRelayBesideLight(t *testing.T) {
 			hearing, deafen := context.WithCancel(t.Context())
 			heard := hear(hearing, r)
 			talking, hush := context.WithCancel(t.Context())
-			pause := 20 * time.Millisecond
-			if testing.Short() {
-				pause = 200 * time.Millisecond
-			}
-			said := w.talk(t, talking, pause)
-			for range 5 {
+			said := w.talk(t, talking, 200*time.Millisecond)
+			for range 2 {
 				time.Sleep(5 * time.Second) // virtual
 				m := join(t, w.member, w.c)
 				time.Sleep(5 * time.Second) // virtual
@@ -225,7 +221,7 @@ func TestSwitchWithGap(t *testing.T) {
 		hearing, deafen := context.WithCancel(t.Context())
 		heard := hear(hearing, r)
 		talking, hush := context.WithCancel(t.Context())
-		said := w.talk(t, talking, 200*time.Millisecond)
+		said := w.talk(t, talking, time.Second)
 		time.Sleep(5 * time.Second) // virtual
 		for _, s := range w.servers {
 			require.NoError(t, w.host.Network().ClosePeer(s.PeerID()))
@@ -250,12 +246,12 @@ func TestReaderAnew(t *testing.T) {
 		w := newLightTown(t, 2, waku.WithArchive(storetest.NewModel(storetest.Config{})))
 		r := subscribe(t, w.light, lobby)
 		w.served(t, waku.Sufficient)
-		for i := range 30 {
+		for i := range 5 {
 			require.NoError(t, r.Close())
-			time.Sleep(time.Duration(i%10) * 100 * time.Millisecond) // virtual
+			time.Sleep(time.Duration(i) * 200 * time.Millisecond) // virtual
 			r = subscribe(t, w.light, lobby)
 			var sent []message.Hash
-			for range 20 {
+			for range 10 {
 				sent = append(sent, w.say(t))
 				time.Sleep(50 * time.Millisecond) // virtual
 			}
@@ -296,7 +292,7 @@ func TestGapFilledLate(t *testing.T) {
 		hearing, deafen := context.WithCancel(t.Context())
 		heard := hear(hearing, r)
 		talking, hush := context.WithCancel(t.Context())
-		said := w.talk(t, talking, 5*time.Second)
+		said := w.talk(t, talking, 30*time.Second)
 		time.Sleep(10 * time.Minute) // virtual
 		for _, s := range w.servers[1:] {
 			require.NoError(t, w.host.Network().ClosePeer(s.PeerID()))
@@ -373,34 +369,12 @@ func TestLightClock(t *testing.T) {
 func TestSwitchAndReaderOfAll(t *testing.T) {
 	p2ptest.Bubble(t, func(t *testing.T) {
 		w := newLightTown(t, 2)
-		m := join(t, w.servers[0], w.c)
-		subscribe(t, m, lobby)
 		done := make(chan error, 1)
-		connect(t, w.servers[0], w.servers[1])
 		go func() { done <- w.author.Switch(within(t), waku.ModeLight) }()
 		subscribe(t, w.author, lobby)
 		time.Sleep(time.Second) // virtual
 		_, err := w.author.Subscribe()
-		serr := <-done
-		if serr == nil {
-			require.ErrorIs(t, err, waku.ErrTopicsNeeded)
-		}
-	})
-}
-
-// A rotated key: messages still signed with the old one aren't their bringers' fault.
-func TestLightRotation(t *testing.T) {
-	p2ptest.Bubble(t, func(t *testing.T) {
-		w := newLightTown(t, 2)
-		r := subscribe(t, w.light, lobby)
-		w.served(t, waku.Sufficient)
-		fresh := newKey(t)
-		require.NoError(t, w.light.Rotate(fresh, 0))
-		w.say(t)
-		time.Sleep(time.Second)
-		h := w.member.Health().Shards[0]
-		t.Logf("%+v %+v", h, h.Light)
-		require.Equal(t, waku.Sufficient, h.State)
-		_ = r
+		require.ErrorIs(t, err, waku.ErrTopicsNeeded)
+		require.NoError(t, <-done)
 	})
 }

@@ -50,6 +50,7 @@ type lightLink struct {
 	since   time.Time
 	proof   moment // until when it is known to be good
 	pushed  uint64
+	judged  int // pushes with a plugged-in validator
 	suspect bool
 	pinging bool  // is to be asked at once
 	err     error // why it ended

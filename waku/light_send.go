@@ -3,7 +3,9 @@ package waku
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -22,6 +24,11 @@ const (
 	pushWait  = 10 * time.Second
 	pushPoll  = 200 * time.Millisecond
 	pushGrace = 500 * time.Millisecond
+	// pushPatience is after how long without an answer others are asked beside those
+	// who haven't given one.
+	pushPatience = 3 * time.Second
+	// mostPushes is how many service peers are waited for at once.
+	mostPushes = 16
 	// maxFailures is how many failures an error names, and one more.
 	maxFailures = 3
 )
@@ -50,7 +57,7 @@ func (m *Membership) push(ctx context.Context, msg *message.Message, wanted int)
 		return nil, &RefusedError{Shard: s.shard, Verdict: message.Reject, Reason: line(err)}
 	}
 	var (
-		results  = make(chan pushResult, wanted) // never more at once
+		results  = make(chan pushResult, max(wanted, mostPushes))
 		asked    = map[peer.ID]bool{}
 		accepted []Acceptance
 		failed   []error
@@ -58,7 +65,10 @@ func (m *Membership) push(ctx context.Context, msg *message.Message, wanted int)
 		running  int
 		deadline = time.Now().Add(pushWait)
 		grace    <-chan time.Time
+		slow     int // of those running
+		late     = time.NewTimer(pushPatience)
 	)
+	defer late.Stop()
 	// When enough have accepted, the others are no longer the caller's matter.
 	var release []func() bool
 	defer func() {
@@ -70,12 +80,13 @@ func (m *Membership) push(ctx context.Context, msg *message.Message, wanted int)
 	}()
 	for {
 		for _, p := range n.pushers.ready(n.pushServers(s)) {
-			if asked[p] || running+len(accepted) >= wanted {
+			if asked[p] || running-slow+len(accepted) >= wanted || running == cap(results) {
 				continue
 			}
 			asked[p] = true
 			pushing, cancel := context.WithCancel(m.ctx)
 			release = append(release, context.AfterFunc(ctx, cancel))
+			late.Reset(pushPatience)
 			if !n.tasks.start(func(context.Context) {
 				defer cancel()
 				receipt, err := n.pushClient.Push(pushing, p, s.shard, msg)
@@ -103,6 +114,7 @@ func (m *Membership) push(ctx context.Context, msg *message.Message, wanted int)
 		select {
 		case r := <-results:
 			running--
+			slow = min(slow, running)
 			if r.err != nil {
 				var status *lightpush.StatusError
 				final = final || errors.As(r.err, &status) && !status.Temporary()
@@ -115,6 +127,9 @@ func (m *Membership) push(ctx context.Context, msg *message.Message, wanted int)
 				defer timer.Stop()
 				grace = timer.C
 			}
+			continue
+		case <-late.C:
+			slow = running
 			continue
 		case <-grace:
 		case <-ctx.Done():
@@ -132,9 +147,9 @@ func (m *Membership) nobody(ctx context.Context, failed []error) error {
 	if err := m.alive(); err != nil {
 		return err
 	}
-	why := ErrNoServicePeer
-	if len(failed) > 0 {
-		why = errors.Join(failed...)
+	why := errors.Join(failed...)
+	if why == nil {
+		why = m.shard.node.noPusher(m.shard)
 	}
 	if ctx.Err() != nil {
 		why = errors.Join(context.Cause(ctx), why)
@@ -151,6 +166,20 @@ func (n *Node) pushServers(s *shard) []peer.ID {
 		}
 	}
 	return peers
+}
+
+// noPusher says why there is no service peer to ask.
+func (n *Node) noPusher(s *shard) error {
+	var why []string
+	for _, p := range n.pushServers(s) {
+		if _, reason := n.pushers.rest(p); reason != "" {
+			why = append(why, fmt.Sprintf("%s: %s", p, reason))
+		}
+	}
+	if len(why) == 0 {
+		return ErrNoServicePeer
+	}
+	return fmt.Errorf("%w: %s", ErrNoServicePeer, strings.Join(why, "; "))
 }
 
 // pushEnded leaves a service peer that failed alone for a while.

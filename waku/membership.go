@@ -145,7 +145,7 @@ func (s *shard) join(t terms, cfg joinConfig) (*Membership, error) {
 	if err := s.agree(t); err != nil {
 		return nil, err
 	}
-	m := &Membership{shard: s, mode: ModeRelay, buffer: cfg.buffer, signer: t.signer, readers: map[*Reader]struct{}{}}
+	m := &Membership{shard: s, mode: ModeRelay, buffer: cfg.buffer, signer: t.signer, readers: map[*Reader]struct{}{}, switching: make(chan struct{}, 1)}
 	if slices.Contains(cfg.modes, ModeLight) {
 		m.mode = ModeLight
 		s.light.start()
@@ -168,7 +168,7 @@ type Membership struct {
 	ctx    context.Context // ends with the membership
 	cancel context.CancelFunc
 
-	switching sync.Mutex // one switch of modes after the other
+	switching chan struct{} // has something while modes are switched
 	// These are guarded by the shard's mu. hold keeps the shard's mesh; nil if
 	// the membership is light. goingLight is set while it is about to be.
 	mode       Mode

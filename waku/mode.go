@@ -70,17 +70,21 @@ func (m *Membership) Mode() Mode {
 // is as it was, and the error says what was missing. Going light, readers of all
 // content topics are an error that is [ErrTopicsNeeded].
 func (m *Membership) Switch(ctx context.Context, mode Mode) error {
-	m.switching.Lock()
-	defer m.switching.Unlock()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(m.ctx, cancel)()
+	select {
+	case m.switching <- struct{}{}:
+		defer func() { <-m.switching }()
+	case <-ctx.Done():
+		return cmp.Or(m.alive(), context.Cause(ctx))
+	}
 	if err := m.alive(); err != nil {
 		return err
 	}
 	if m.Mode() == mode {
 		return nil
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	defer context.AfterFunc(m.ctx, cancel)()
 	var err error
 	switch mode {
 	case ModeRelay:

@@ -13,6 +13,8 @@ const (
 	// probeAfter is how long service peers have to push what one of them has
 	// pushed.
 	probeAfter = 6 * time.Second
+	// probeEvery is how often at most is looked who hasn't.
+	probeEvery = time.Second
 	// maxProbes is how many messages are watched at once; of more, none.
 	maxProbes = 4096
 )
@@ -90,7 +92,7 @@ func (l *lightShard) probe(now time.Time) {
 			}
 			// What was published before it was asked needn't come by it, and may
 			// come by others as late as they are allowed to be.
-			if asked, ok := k.have[p.topic]; !ok || p.from[id] || k.err != nil || !asked.Add(probeAfter).Before(p.at.mono) {
+			if asked, ok := k.have[p.topic]; !ok || p.from[id] || k.err != nil || k.judged > 0 || !asked.Add(probeAfter).Before(p.at.mono) {
 				continue
 			}
 			if k.proof.mono.After(p.at.mono) {
