@@ -16,7 +16,8 @@ import (
 )
 
 // gate is the router's only validator. It dispatches to the shard's rules by a
-// table of ours, so no topic is ever without them, and delivers what it accepts.
+// table of ours, so no topic is ever without them, and delivers what it accepts,
+// be it that the router has been stopped meanwhile.
 func (r *Relay) gate(ctx context.Context, from peer.ID, msg *pubsub.Message) pubsub.ValidationResult {
 	st := r.shards.get(msg.GetTopic())
 	if st == nil || !st.joined() || r.closed.Load() {

@@ -22,7 +22,10 @@ var errDropped = errors.New("relay: RPC dropped")
 
 // inspect sees every RPC before the router does, on the router's event loop. It
 // refuses what is cheap to refuse.
-func (r *Relay) inspect(from peer.ID, rpc *pubsub.RPC) error {
+func (r *router) inspect(from peer.ID, rpc *pubsub.RPC) error {
+	if r.ctx.Err() != nil {
+		return errDropped
+	}
 	if r.host.Network().Connectedness(from) != network.Connected {
 		return errDropped // it is gone, and whatever we note would stay
 	}
@@ -64,7 +67,7 @@ func (r *Relay) inspect(from peer.ID, rpc *pubsub.RPC) error {
 }
 
 // admits decides on one message of a joined shard: to the gate with it, or not.
-func (r *Relay) admits(from peer.ID, st *shardState, pm *pb.Message) bool {
+func (r *router) admits(from peer.ID, st *shardState, pm *pb.Message) bool {
 	// What the library doesn't know it would keep and forward: room for
 	// anybody's ballast around somebody else's valid message.
 	if len(pm.ProtoReflect().GetUnknown()) > 0 {

@@ -218,6 +218,27 @@ func (b *peerBook) disconnected(p peer.ID) map[string]int {
 	return left
 }
 
+// reset forgets all meshes and what peers announced, with the router that knew
+// them. It returns the peers of each mesh, and those that the router had a stream to.
+func (b *peerBook) reset() (meshes map[string][]peer.ID, streamed []peer.ID) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	meshes = map[string][]peer.ID{}
+	for topic, m := range b.meshes {
+		for p := range m.links {
+			meshes[topic] = append(meshes[topic], p)
+		}
+	}
+	clear(b.meshes)
+	for p, ps := range b.peers {
+		if ps.streamed {
+			streamed = append(streamed, p)
+		}
+		ps.streamed, ps.links, ps.topics = false, nil, nil
+	}
+	return meshes, streamed
+}
+
 func (b *peerBook) leaveAddr(p peer.ID, ps *peerState) {
 	if ps.addr == "" {
 		return

@@ -58,10 +58,15 @@ type ownMessage struct {
 // timestamp makes another message.
 //
 // Errors: ErrNotSubscribed, *RefusedError, *message.TooLargeError and the other
-// errors of message.Validate, net.ErrClosed, ctx's error.
+// errors of message.Validate, ErrPaused, net.ErrClosed, ctx's error. A message
+// that was on its way at a Pause may have reached somebody all the same.
 func (r *Relay) Publish(ctx context.Context, s sharding.Shard, m *message.Message) (Receipt, error) {
 	if r.closed.Load() {
 		return Receipt{}, errClosed
+	}
+	rt := r.router.Load()
+	if rt == nil {
+		return Receipt{}, r.stoppedBy()
 	}
 	st := r.shards.get(s.PubsubTopic())
 	if st == nil || !st.joined() {
@@ -88,7 +93,12 @@ func (r *Relay) Publish(ctx context.Context, s sharding.Shard, m *message.Messag
 		return Receipt{Hash: own.Hash(st.topic), Duplicate: true}, nil
 	}
 	defer release()
-	switch v, err := r.judgeStable(ctx, st, in); {
+	judging, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(rt.ctx, cancel)()
+	switch v, err := r.judgeStable(judging, st, in); {
+	case err != nil && rt.ctx.Err() != nil:
+		return Receipt{}, r.stoppedBy()
 	case err != nil:
 		return Receipt{}, err
 	case v != message.Accept:
@@ -96,7 +106,7 @@ func (r *Relay) Publish(ctx context.Context, s sharding.Shard, m *message.Messag
 	}
 	// The tracer isn't told of messages published here.
 	r.peers.arriving(st.topic, messageKey(id), r.sum(data))
-	return r.hand(ctx, st, data, in)
+	return rt.hand(ctx, st, data, in)
 }
 
 // ownIDs are the messages being published.
@@ -123,19 +133,18 @@ func (o *ownIDs) claim(id string) (release func(), first bool) {
 	}, true
 }
 
-func (r *Relay) hand(ctx context.Context, st *shardState, data []byte, in *message.Received) (Receipt, error) {
-	st.mu.Lock()
-	handle := st.handle
-	st.mu.Unlock()
+func (r *router) hand(ctx context.Context, st *shardState, data []byte, in *message.Received) (Receipt, error) {
 	own := &ownMessage{in: in}
-	b := &batch{relay: r, done: make(chan struct{})}
-	if err := r.enqueue(ctx, handle, data, own, b); err != nil {
+	b := &batch{router: r, done: make(chan struct{})}
+	if err := r.enqueue(ctx, st, data, own, b); err != nil {
 		return Receipt{}, err
 	}
 	select {
 	case <-b.done:
 	case <-ctx.Done():
 		return Receipt{}, ctx.Err()
+	case <-r.ctx.Done():
+		return Receipt{}, r.stoppedBy()
 	case <-r.life.Done():
 		return Receipt{}, errClosed
 	}
@@ -152,11 +161,15 @@ func (r *Relay) hand(ctx context.Context, st *shardState, data []byte, in *messa
 
 // enqueue gives a message to the router's event loop, which must not end
 // meanwhile: the library would wait for it without a way out.
-func (r *Relay) enqueue(ctx context.Context, handle *pubsub.Topic, data []byte, own *ownMessage, b *batch) error {
+func (r *router) enqueue(ctx context.Context, st *shardState, data []byte, own *ownMessage, b *batch) error {
 	r.publishers.RLock()
 	defer r.publishers.RUnlock()
-	if r.closed.Load() {
-		return errClosed
+	if r.ctx.Err() != nil || r.closed.Load() {
+		return r.stoppedBy()
+	}
+	handle, err := r.handle(st)
+	if err != nil {
+		return err
 	}
 	var messages pubsub.MessageBatch
 	if err := handle.AddToBatch(ctx, &messages, data, pubsub.WithValidatorData(own)); err != nil {
@@ -168,10 +181,25 @@ func (r *Relay) enqueue(ctx context.Context, handle *pubsub.Topic, data []byte, 
 	})
 }
 
+// handle is the library's for a joined shard, which Resume may be about to join.
+func (r *router) handle(st *shardState) (*pubsub.Topic, error) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if !st.joined() {
+		return nil, fmt.Errorf("%w: %s", ErrNotSubscribed, st.shard)
+	}
+	if st.leave == nil {
+		if err := r.join(st); err != nil {
+			return nil, err
+		}
+	}
+	return st.handle, nil
+}
+
 // batch is the router's scheduler for one own message: it sends in the order
 // given, counts what went into the peers' queues and tells when it is through.
 type batch struct {
-	relay  *Relay
+	router *router
 	out    []outgoing
 	handed int
 	done   chan struct{}
@@ -190,9 +218,9 @@ func (b *batch) AddRPC(p peer.ID, _ string, rpc *pubsub.RPC) {
 // All implements pubsub.RPCScheduler. The tracer counts into b while it runs.
 func (b *batch) All() iter.Seq2[peer.ID, *pubsub.RPC] {
 	return func(yield func(peer.ID, *pubsub.RPC) bool) {
-		b.relay.publishing = b
+		b.router.publishing = b
 		defer func() {
-			b.relay.publishing = nil
+			b.router.publishing = nil
 			close(b.done)
 		}()
 		for _, o := range b.out {

@@ -99,9 +99,10 @@ type Relay struct {
 	host    host.Host
 	cfg     Config
 	profile Profile
-	ps      *pubsub.PubSub
-	cancel  context.CancelFunc
 	log     *slog.Logger
+
+	turning sync.Mutex             // one of Pause, Resume and Close after the other
+	router  atomic.Pointer[router] // nil: paused, or closed
 
 	seed     maphash.Seed
 	shards   shardTable
@@ -109,15 +110,10 @@ type Relay struct {
 	notifiee network.Notifiee
 	traffic
 
-	// probing is set while the messages of one RPC are not to be called off.
-	probing atomic.Bool
-	// publishing is touched on the router's event loop only.
-	publishing *batch
-
 	closed     atomic.Bool
 	life       context.Context // until Close
 	end        context.CancelFunc
-	publishers sync.RWMutex // held while the event loop must live
+	publishers sync.RWMutex // held while a router's event loop must live
 	own        ownIDs
 	judging    inflight
 	cutters    cutters
@@ -160,12 +156,10 @@ func New(h host.Host, cfg Config) (*Relay, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
 	r := &Relay{
 		host:    h,
 		cfg:     cfg,
 		profile: cfg.Profile,
-		cancel:  cancel,
 		seed:    maphash.MakeSeed(),
 		log:     cfg.Logger,
 	}
@@ -176,18 +170,15 @@ func New(h host.Host, cfg Config) (*Relay, error) {
 	for _, c := range h.Network().Conns() {
 		r.arrived(c)
 	}
-	ps, err := pubsub.NewGossipSub(ctx, h, r.options()...)
-	if err != nil {
-		cancel()
+	if err := r.startRouter(); err != nil {
 		r.end()
 		h.Network().StopNotify(r.notifiee)
-		return nil, fmt.Errorf("relay: %w", err)
+		return nil, err
 	}
-	r.ps = ps
 	return r, nil
 }
 
-func (r *Relay) options() []pubsub.Option {
+func (r *router) options() []pubsub.Option {
 	return []pubsub.Option{
 		pubsub.WithGossipSubProtocols([]protocol.ID{ID}, r.features),
 		pubsub.WithGossipSubParams(r.profile.params()),
@@ -203,8 +194,8 @@ func (r *Relay) options() []pubsub.Option {
 		pubsub.WithValidateWorkers(1),
 		pubsub.WithDefaultValidator(r.gate, pubsub.WithValidatorConcurrency(validating)),
 		pubsub.WithAppSpecificRpcInspector(r.inspect),
-		pubsub.WithBlacklist((*refusals)(r)),
-		pubsub.WithSubscriptionFilter((*subscriptionFilter)(r)),
+		pubsub.WithBlacklist((*refusals)(r.Relay)),
+		pubsub.WithSubscriptionFilter((*subscriptionFilter)(r.Relay)),
 		pubsub.WithPeerScore(r.scoreParams(), scoreThresholds()),
 		pubsub.WithPeerScoreInspect(r.cutGraylisted, inspectInterval),
 		pubsub.WithRawTracer((*tracer)(r)),
@@ -215,7 +206,7 @@ func (r *Relay) options() []pubsub.Option {
 
 // features says what peers on our protocol id understand. Those that don't know
 // IDONTWANT skip the control field. The router asks before each IDONTWANT.
-func (r *Relay) features(f pubsub.GossipSubFeature, id protocol.ID) bool {
+func (r *router) features(f pubsub.GossipSubFeature, id protocol.ID) bool {
 	switch f {
 	case pubsub.GossipSubFeatureMesh, pubsub.GossipSubFeaturePX:
 		return id == ID
@@ -251,34 +242,35 @@ func (r *Relay) Close() error {
 		st.closeAll()
 	}
 	r.host.Network().StopNotify(r.notifiee)
-	r.host.RemoveStreamHandler(ID)
-	r.publishers.Lock()
-	r.cancel()
-	r.publishers.Unlock()
-	r.resetStreams()
+	r.turning.Lock()
+	r.stopRouter()
+	for _, s := range r.streams() { // wakes the library's readers
+		_ = s.Reset()
+	}
+	r.turning.Unlock()
 	err := r.judging.wait(closeTimeout)
 	r.cutters.wait()
 	return err
 }
 
-// resetStreams wakes the library's readers, which otherwise stay until their
-// peer or the host goes.
-func (r *Relay) resetStreams() {
+// streams are the library's.
+func (r *Relay) streams() (all []network.Stream) {
 	for _, c := range r.host.Network().Conns() {
 		for _, s := range c.GetStreams() {
 			if s.Protocol() == ID {
-				_ = s.Reset()
+				all = append(all, s)
 			}
 		}
 	}
+	return all
 }
 
 // Peers returns the connected peers that announced the shard.
 func (r *Relay) Peers(s sharding.Shard) []peer.ID {
-	if r.closed.Load() {
-		return nil
+	if rt := r.router.Load(); rt != nil {
+		return rt.ps.ListPeers(s.PubsubTopic())
 	}
-	return r.ps.ListPeers(s.PubsubTopic())
+	return nil
 }
 
 // Mesh returns the peers in this node's mesh for the shard.

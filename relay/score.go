@@ -153,8 +153,8 @@ func (r *Relay) faultControl(p peer.ID) {
 }
 
 // cutGraylisted is called by the router with all scores.
-func (r *Relay) cutGraylisted(scores map[peer.ID]float64) {
-	if r.closed.Load() {
+func (r *router) cutGraylisted(scores map[peer.ID]float64) {
+	if r.ctx.Err() != nil {
 		return
 	}
 	parts := make(map[peer.ID]float64, len(scores))

@@ -77,6 +77,7 @@ type Subscription struct {
 
 // Subscribe joins the shard's mesh, if this is the first Subscription that isn't
 // passive, and starts delivering what passes the shard's rules, own messages included.
+// While the Relay is paused the mesh is joined by Resume.
 func (r *Relay) Subscribe(s sharding.Shard, cfg SubscribeConfig) (*Subscription, error) {
 	if err := s.Valid(); err != nil {
 		return nil, fmt.Errorf("relay: %w", err)
@@ -103,7 +104,7 @@ func (r *Relay) Subscribe(s sharding.Shard, cfg SubscribeConfig) (*Subscription,
 	if r.closed.Load() {
 		return nil, errClosed
 	}
-	if st.leave == nil && !cfg.Passive {
+	if !cfg.Passive {
 		if err := r.join(st); err != nil {
 			return nil, err
 		}
@@ -119,7 +120,20 @@ func (r *Relay) Subscribe(s sharding.Shard, cfg SubscribeConfig) (*Subscription,
 	return sub, nil
 }
 
+// join joins a shard's mesh, unless that is joined, or there is no router. st.mu is
+// held.
 func (r *Relay) join(st *shardState) error {
+	rt := r.router.Load()
+	if rt == nil || st.leave != nil {
+		return nil
+	}
+	if err := rt.join(st); err != nil && rt.ctx.Err() == nil {
+		return err
+	}
+	return nil
+}
+
+func (r *router) join(st *shardState) error {
 	if st.handle == nil {
 		handle, err := r.ps.Join(st.topic)
 		if err != nil {

@@ -8,21 +8,30 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// tracer hears what the router does, mostly on its event loop.
-type tracer Relay
+// tracer hears what the router does, mostly on its event loop. What one says that
+// has been stopped isn't heard any more.
+type tracer router
 
 var _ pubsub.RawTracer = (*tracer)(nil)
 
 // OnNewOutboundStream implements pubsub.RawTracer.
-func (t *tracer) OnNewOutboundStream(p peer.ID, _ protocol.ID) { t.peers.stream(p, true) }
+func (t *tracer) OnNewOutboundStream(p peer.ID, _ protocol.ID) {
+	if t.heard.RLock(); !t.stopped {
+		t.peers.stream(p, true)
+	}
+	t.heard.RUnlock()
+}
 
 // OnClosedOutboundStream implements pubsub.RawTracer. The router has now
 // forgotten what the peer subscribed to, and the peer won't say it again on the
 // connection they have: it has to go, if it hasn't yet.
 func (t *tracer) OnClosedOutboundStream(p peer.ID) {
-	r := (*Relay)(t)
-	r.meshesChanged(p, t.peers.stream(p, false))
-	r.disconnect(p)
+	t.heard.RLock()
+	defer t.heard.RUnlock()
+	if !t.stopped {
+		t.meshesChanged(p, t.peers.stream(p, false))
+		t.disconnect(p)
+	}
 }
 
 func (r *Relay) arrived(c network.Conn) {
@@ -35,7 +44,7 @@ func (r *Relay) gone(p peer.ID) { r.meshesChanged(p, r.peers.disconnected(p)) }
 
 func (r *Relay) meshesChanged(p peer.ID, sizes map[string]int) {
 	for topic, size := range sizes {
-		(*tracer)(r).meshChanged(p, topic, size)
+		r.meshChanged(p, topic, size)
 	}
 }
 
@@ -43,29 +52,43 @@ func (r *Relay) meshesChanged(p peer.ID, sizes map[string]int) {
 func (t *tracer) Join(string) {}
 
 // Leave implements pubsub.RawTracer.
-func (t *tracer) Leave(topic string) { t.peers.left(topic) }
+func (t *tracer) Leave(topic string) {
+	if t.heard.RLock(); !t.stopped {
+		t.peers.left(topic)
+	}
+	t.heard.RUnlock()
+}
 
 // Graft implements pubsub.RawTracer.
 func (t *tracer) Graft(p peer.ID, topic string) {
-	t.meshChanged(p, topic, t.peers.grafted(p, topic))
+	t.heard.RLock()
+	defer t.heard.RUnlock()
+	if !t.stopped {
+		t.meshChanged(p, topic, t.peers.grafted(p, topic))
+	}
 }
 
 // Prune implements pubsub.RawTracer.
 func (t *tracer) Prune(p peer.ID, topic string) {
+	t.heard.RLock()
+	defer t.heard.RUnlock()
+	if t.stopped {
+		return
+	}
 	if size, was := t.peers.pruned(p, topic); was {
 		t.meshChanged(p, topic, size)
 	}
 }
 
-func (t *tracer) meshChanged(p peer.ID, topic string, size int) {
-	if st := t.shards.get(topic); st != nil {
-		(*Relay)(t).emit(Event{Kind: MeshChanged, Peer: p, Shard: st.shard, Count: size})
+func (r *Relay) meshChanged(p peer.ID, topic string, size int) {
+	if st := r.shards.get(topic); st != nil {
+		r.emit(Event{Kind: MeshChanged, Peer: p, Shard: st.shard, Count: size})
 	}
 }
 
 // ValidateMessage implements pubsub.RawTracer.
 func (t *tracer) ValidateMessage(m *pubsub.Message) {
-	t.peers.arriving(m.GetTopic(), messageKey(m.ID), (*Relay)(t).sum(m.Data))
+	t.peers.arriving(m.GetTopic(), messageKey(m.ID), t.sum(m.Data))
 }
 
 // DeliverMessage implements pubsub.RawTracer.
