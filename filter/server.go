@@ -111,6 +111,7 @@ type Server struct {
 	mu       sync.RWMutex // never held while anything waits
 	closed   bool
 	sweeping bool
+	rouse    chan struct{} // ends a pause of the sweep
 	table    table
 
 	stats struct {
@@ -134,6 +135,7 @@ func NewServer(h host.Host, cfg ServerConfig) *Server {
 		cfg:    cfg,
 		budget: newBudget(cfg.Rate, cfg.Burst, cfg.MaxSubscribers+otherPeers),
 		table:  newTable(),
+		rouse:  make(chan struct{}, 1),
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.exchanges = reqresp.Serve(h, SubscribeID, reqresp.Config{

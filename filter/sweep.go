@@ -20,6 +20,7 @@ func (s *Server) sweep() {
 	for {
 		select {
 		case <-ticker.C:
+		case <-s.rouse:
 		case <-s.ctx.Done():
 			return
 		}
@@ -71,6 +72,27 @@ func (s *Server) connected(u *subscriber) bool {
 		return true
 	}
 	return false
+}
+
+// EvictAll forgets all subscribers, as when they had gone: no timer runs afterwards
+// until somebody subscribes. Those who are still connected aren't told; they find
+// out when they ask.
+func (s *Server) EvictAll() {
+	s.mu.Lock()
+	all := s.table.all()
+	for _, u := range all {
+		s.table.forget(u)
+	}
+	if s.sweeping {
+		select {
+		case s.rouse <- struct{}{}:
+		default:
+		}
+	}
+	s.mu.Unlock()
+	for _, u := range all {
+		s.evicted(u, ErrDisconnected)
+	}
 }
 
 // evict forgets a subscriber unless that has happened.

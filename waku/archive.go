@@ -108,7 +108,7 @@ func (n *Node) openArchive() {
 // watch tells of changes of the archive's state.
 func (a *archiver) watch(ctx context.Context) {
 	last := store.Ready
-	for pause(ctx, time.Second, nil) {
+	for a.node.gate.rest(ctx, time.Second, nil) {
 		c := a.cfg.archive.Condition()
 		if c.State != last {
 			last = c.State
@@ -226,7 +226,7 @@ func (k *shardArchive) put(ctx context.Context, entries []store.Entry) (kept, le
 		case errors.Is(err, net.ErrClosed):
 			return 0, len(entries), err
 		}
-		if !pause(ctx, wait, nil) {
+		if !k.node.gate.rest(ctx, wait, nil) {
 			return 0, len(entries), err
 		}
 	}

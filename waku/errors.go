@@ -33,6 +33,10 @@ var ErrTopicsNeeded = errors.New("waku: a light member's readers must name their
 // a light member.
 var ErrNoServicePeer = errors.New("waku: no service peer")
 
+// ErrPaused is what the error is, by errors.Is, of calls that need the network
+// between [Node.Pause] and [Node.Resume].
+var ErrPaused = errors.New("waku: the node is paused")
+
 var (
 	errNodeClosed   = fmt.Errorf("waku: node: %w", net.ErrClosed)
 	errLeft         = fmt.Errorf("waku: membership: %w", net.ErrClosed)

@@ -59,6 +59,10 @@ const (
 	// disconnected, and serves no light member here for half an hour; Reason says
 	// what was wrong.
 	ServicePeerLeft
+	// NodePaused: what [Node.Pause] asked for is done.
+	NodePaused
+	// NodeResumed: what [Node.Resume] asked for is under way: calls work again.
+	NodeResumed
 	// EventsLost: this reader of events was too slow, Count events are missing
 	// here.
 	EventsLost
@@ -80,6 +84,8 @@ var eventWords = [...]string{
 	ArchiveStateChanged: "archive state changed",
 	StorePeerLeft:       "store peer left",
 	ServicePeerLeft:     "service peer left",
+	NodePaused:          "node paused",
+	NodeResumed:         "node resumed",
 	EventsLost:          "events lost",
 }
 

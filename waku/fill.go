@@ -32,7 +32,10 @@ const (
 func (k *shardArchive) keepComplete() {
 	wait, tries := firstFillPause, 0
 	last := k.node.cfg.now()
-	for k.ctx.Err() == nil {
+	for {
+		if _, ok := k.node.gate.pass(k.ctx); !ok {
+			return
+		}
 		now := k.node.cfg.now()
 		k.mu.Lock()
 		gap, gaps := k.gap, k.gaps
@@ -46,7 +49,7 @@ func (k *shardArchive) keepComplete() {
 			last = now
 			wait, tries = firstFillPause, 0
 			k.mark(k.ctx)
-			pause(k.ctx, markPeriod, k.wake)
+			k.node.gate.rest(k.ctx, markPeriod, k.wake)
 			continue
 		}
 		if k.cfg.resume == 0 {
@@ -66,7 +69,7 @@ func (k *shardArchive) keepComplete() {
 		k.mu.Lock()
 		k.failure = line(err)
 		k.mu.Unlock()
-		pause(k.ctx, wait, nil)
+		k.node.gate.rest(k.ctx, wait, nil)
 		wait = min(2*wait, longestFillPause)
 	}
 }
@@ -285,7 +288,7 @@ func (k *shardArchive) awaitMesh() error {
 			k.failure = "no peer in the shard's mesh"
 			k.mu.Unlock()
 		}
-		if !pause(k.ctx, time.Second, nil) {
+		if !k.node.gate.rest(k.ctx, time.Second, nil) {
 			return k.ctx.Err()
 		}
 	}

@@ -44,6 +44,9 @@ func (r *historyReader) follow(ctx context.Context) error {
 			s.node.cfg.logger.Debug("history: catching up", "shard", s.shard, "err", line(err))
 		case !complete:
 			wait = min(2*wait, followLongest)
+			r.from = nil
+		default:
+			r.from = nil
 		}
 	}
 }
@@ -54,12 +57,22 @@ func (r *historyReader) follow(ctx context.Context) error {
 func (r *historyReader) live(ctx context.Context, live *Reader, up *time.Time, complete bool, wait time.Duration) error {
 	again := time.Now().Add(wait)
 	for {
-		if lost, err := r.liveFor(ctx, live, followLook); lost || err != nil {
-			return err
+		if _, ok := r.member.shard.node.gate.pass(ctx); !ok {
+			return ctx.Err()
 		}
 		now := r.member.shard.liveSince()
 		if complete && now != up {
 			complete, again = false, time.Now().Add(wait)
+		}
+		if !complete && r.from == nil {
+			r.from = new(r.again())
+		}
+		if lost, err := r.liveFor(ctx, live, followLook); lost || err != nil {
+			return err
+		}
+		now = r.member.shard.liveSince()
+		if complete && now != up {
+			continue
 		}
 		if !complete && (now != up && stood(now, followSettle) || !time.Now().Before(again)) {
 			return nil

@@ -22,8 +22,11 @@ const (
 	maxCuts = 4096
 )
 
-// gater refuses connections with peers that were cut, or turned away just now.
+// gater refuses connections with peers that were cut, or turned away just now, and
+// all while the node is paused.
 type gater struct {
+	gate *gate // nil: always open
+
 	mu   sync.Mutex
 	cuts map[peer.ID]cut
 }
@@ -99,18 +102,20 @@ func (g *gater) allow(p peer.ID) bool {
 	return !cut
 }
 
+func (g *gater) isOpen() bool { return g.gate == nil || g.gate.isOpen() }
+
 // InterceptPeerDial implements connmgr.ConnectionGater.
-func (g *gater) InterceptPeerDial(p peer.ID) bool { return g.allow(p) }
+func (g *gater) InterceptPeerDial(p peer.ID) bool { return g.isOpen() && g.allow(p) }
 
 // InterceptAddrDial implements connmgr.ConnectionGater.
 func (g *gater) InterceptAddrDial(peer.ID, ma.Multiaddr) bool { return true }
 
 // InterceptAccept implements connmgr.ConnectionGater.
-func (g *gater) InterceptAccept(network.ConnMultiaddrs) bool { return true }
+func (g *gater) InterceptAccept(network.ConnMultiaddrs) bool { return g.isOpen() }
 
 // InterceptSecured implements connmgr.ConnectionGater.
 func (g *gater) InterceptSecured(_ network.Direction, p peer.ID, _ network.ConnMultiaddrs) bool {
-	return g.allow(p)
+	return g.isOpen() && g.allow(p)
 }
 
 // InterceptUpgraded implements connmgr.ConnectionGater.

@@ -47,6 +47,8 @@ type Health struct {
 	At time.Time
 	// State is the worst shard's; Unhealthy when nothing is joined.
 	State State
+	// Paused is true from [Node.Pause] until calls work again after [Node.Resume].
+	Paused bool
 	// Summary says in a sentence what is wrong first, or that nothing is.
 	Summary string
 	// Peers is the number of connected peers that belong to the network.
@@ -187,6 +189,7 @@ func (n *Node) Health() Health {
 		Clock:       n.clock.health(),
 		Disconnects: n.peers.lastDisconnects(),
 		Archive:     n.archiver.health(),
+		Paused:      !n.gate.isOpen(),
 
 		HistoryRefused: n.storeClient.Dropped(),
 	}
@@ -293,6 +296,9 @@ func (h ShardHealth) reason(dLow int) string {
 
 // summary names what is worst.
 func (h Health) summary() string {
+	if h.Paused {
+		return "paused"
+	}
 	if h.Clock.Suspect {
 		return "the clock seems to be " + clockWords(h.Clock.Offset)
 	}

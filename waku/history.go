@@ -55,8 +55,8 @@ const (
 // after them in the order of their arrival; what is in both comes once. While
 // there is no store node the history waits for a while; an error, the last of the
 // sequence then, says what was wrong: a *[HistoryError], or net.ErrClosed after
-// Leave and Close. With Follow, what was published while the shard's mesh was away,
-// or lost because the reader is slow, is read back late, as soon as there is a
+// Leave and Close, or [ErrPaused]. With Follow, what was published while the shard's mesh was away,
+// the node was paused, or lost because the reader is slow, is read back late, as soon as there is a
 // store node. When ctx ends the sequence ends without an error. The sequence can
 // be ranged over once.
 func (m *Membership) History(ctx context.Context, q HistoryQuery) iter.Seq2[*Envelope, error] {
@@ -84,6 +84,15 @@ func (m *Membership) history(ctx context.Context, q HistoryQuery, yield func(*En
 	if err := m.alive(); err != nil {
 		return err
 	}
+	run, err := m.shard.node.gate.enter(ctx)
+	if err != nil {
+		return err
+	}
+	if q.Follow { // goes on after a pause
+		run = context.Background()
+	}
+	ctx, done := during(ctx, run)
+	defer done()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(m.ctx, cancel)()
@@ -109,6 +118,9 @@ type historyReader struct {
 	seen   map[message.Hash]int64
 	tidyAt int
 	newest int64 // the newest timestamp so far that isn't ahead of the clock
+	// from is where reading back begins anew while something is missing, whatever
+	// came since; nil: nothing is.
+	from *time.Time
 }
 
 // stored is an envelope for what a store node gave.
@@ -244,6 +256,9 @@ func (r *historyReader) forget() {
 // again is where reading back begins anew after what has been read: messages of
 // about the same time may have reached the store late.
 func (r *historyReader) again() time.Time {
+	if r.from != nil {
+		return *r.from
+	}
 	if r.newest == 0 {
 		return r.q.Since
 	}

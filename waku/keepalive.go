@@ -41,18 +41,28 @@ func (k *keeper) run(ctx context.Context) {
 	defer ticker.Stop()
 	k.last = time.Now()
 	for {
+		run, ok := k.node.gate.pass(ctx)
+		if !ok {
+			return
+		}
+		now, done := during(ctx, run)
 		select {
 		case <-ticker.C:
-			k.tick(ctx, time.Now())
+			k.tick(now, time.Now())
 		case <-k.node.networkChanged:
 			k.node.retryStatic()
 			for _, s := range k.node.shards.all() {
 				s.light.pingNow()
 			}
-			k.pingAll(ctx, k.choose(true))
-		case <-ctx.Done():
-			return
+			k.pingAll(now, k.choose(true))
+		case <-now.Done():
+			ticker.Stop()
+			if _, ok := k.node.gate.pass(ctx); ok {
+				ticker.Reset(pingPeriod)
+				k.last, k.silent = time.Now(), 0
+			}
 		}
+		done()
 	}
 }
 
@@ -60,8 +70,11 @@ func (k *keeper) run(ctx context.Context) {
 // connected is asked at once whether it still is, what doesn't answer is dropped,
 // and static peers that are gone are dialled. It doesn't wait. Programs on devices
 // that tell them so should pass it on; without it a node finds out by itself,
-// within half a minute.
+// within half a minute. While the node is paused there is nothing to ask.
 func (n *Node) NetworkChanged() {
+	if !n.gate.isOpen() {
+		return
+	}
 	select {
 	case n.networkChanged <- struct{}{}:
 	default: // about to be looked after
@@ -160,7 +173,7 @@ func (n *Node) pingOrDrop(ctx context.Context, p peer.ID) bool {
 			return true
 		}
 		if ctx.Err() != nil {
-			return true // the node is closing: nobody's fault
+			return true // the node is closing, or paused: nobody's fault
 		}
 		if !n.linked(p) {
 			return false // it left meanwhile, which isn't silence

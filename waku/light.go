@@ -151,6 +151,10 @@ func (l *lightShard) toPush() (topics map[string]moment, light bool) {
 
 func (l *lightShard) run(ctx context.Context) {
 	for rest := lightPause; ; {
+		run, ok := l.shard.node.gate.pass(ctx)
+		if !ok {
+			return
+		}
 		var due <-chan time.Time // never, if nothing is missing
 		if wait := l.tend(ctx, rest); wait > 0 {
 			due = time.After(wait)
@@ -159,6 +163,9 @@ func (l *lightShard) run(ctx context.Context) {
 		case <-due:
 			rest = min(2*rest, longestLightPause)
 		case <-l.wake:
+			rest = lightPause
+		case <-run.Done():
+			l.suspend()
 			rest = lightPause
 		case <-ctx.Done():
 			return
@@ -262,7 +269,7 @@ func (l *lightShard) end(k *lightLink, why error) {
 	k.quit(why)
 	l.probes.forget(k.peer)
 	l.lost(k)
-	if !errors.Is(why, errUnwanted) {
+	if !errors.Is(why, errUnwanted) && !errors.Is(why, ErrPaused) {
 		l.failure = fmt.Sprintf("%s: %s", k.peer, line(why))
 	}
 	l.changed()

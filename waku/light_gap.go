@@ -98,12 +98,16 @@ func (l *lightShard) beginFilling() {
 
 // fill fills one gap after the other.
 func (l *lightShard) fill(ctx context.Context) {
+	gate := l.shard.node.gate
 	for wait := gapPause; ; {
+		if _, ok := gate.pass(ctx); !ok {
+			return
+		}
 		g := l.nextGap()
 		if g == nil {
 			return
 		}
-		if d := time.Until(g.to.mono.Add(gapSettle)); d > 0 && !pause(ctx, d, nil) {
+		if d := time.Until(g.to.mono.Add(gapSettle)); d > 0 && !gate.rest(ctx, d, nil) {
 			return
 		}
 		var err error = ErrNoStorePeer
@@ -130,7 +134,7 @@ func (l *lightShard) fill(ctx context.Context) {
 		case <-l.again:
 		default:
 		}
-		if !pause(ctx, gapPause, nil) || !pause(ctx, wait, l.again) {
+		if !gate.rest(ctx, gapPause, nil) || !gate.rest(ctx, wait, l.again) {
 			return
 		}
 		wait = min(2*wait, longestRest)

@@ -124,7 +124,7 @@ func (k *lightLink) serve() error {
 		case k.pingDue() || time.Since(asked) >= every:
 			err = k.ping()
 		default:
-			pause(k.ctx, every-time.Since(asked), k.wake)
+			k.l.shard.node.gate.rest(k.ctx, every-time.Since(asked), k.wake)
 			continue
 		}
 		asked = time.Now()
@@ -137,7 +137,7 @@ func (k *lightLink) serve() error {
 			}
 		case errors.Is(err, filter.ErrTooMany) && throttled < lightThrottled:
 			throttled++
-			pause(k.ctx, max(time.Second, min(retryAfter(err), longestRest)), nil)
+			k.l.shard.node.gate.rest(k.ctx, max(time.Second, min(retryAfter(err), longestRest)), nil)
 		default:
 			return err
 		}

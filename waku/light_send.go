@@ -1,6 +1,7 @@
 package waku
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -50,7 +51,7 @@ type pushResult struct {
 
 // push publishes a message by service peers: by as many as wanted, and when one
 // fails, by another in its place. It fails when nobody has accepted.
-func (m *Membership) push(ctx context.Context, msg *message.Message, wanted int) ([]Acceptance, error) {
+func (m *Membership) push(ctx, run context.Context, msg *message.Message, wanted int) ([]Acceptance, error) {
 	s := m.shard
 	n := s.node
 	if err := s.genuine("", msg); err != nil {
@@ -89,6 +90,7 @@ func (m *Membership) push(ctx context.Context, msg *message.Message, wanted int)
 			late.Reset(pushPatience)
 			if !n.tasks.start(func(context.Context) {
 				defer cancel()
+				defer context.AfterFunc(run, cancel)()
 				receipt, err := n.pushClient.Push(pushing, p, s.shard, msg)
 				n.pushEnded(p, err)
 				results <- pushResult{p, receipt, err}
@@ -104,12 +106,12 @@ func (m *Membership) push(ctx context.Context, msg *message.Message, wanted int)
 				return accepted, nil
 			case !final && time.Now().Before(deadline): // somebody may turn up, or do better
 				clear(asked)
-				if !pause(ctx, pushPoll, nil) || m.ctx.Err() != nil {
-					return nil, m.nobody(ctx, failed)
+				if !pause(ctx, pushPoll, nil) || m.ctx.Err() != nil || run.Err() != nil {
+					return nil, m.nobody(ctx, run, failed)
 				}
 				continue
 			}
-			return nil, m.nobody(ctx, failed)
+			return nil, m.nobody(ctx, run, failed)
 		}
 		select {
 		case r := <-results:
@@ -134,17 +136,18 @@ func (m *Membership) push(ctx context.Context, msg *message.Message, wanted int)
 		case <-grace:
 		case <-ctx.Done():
 		case <-m.ctx.Done():
+		case <-run.Done():
 		}
 		if len(accepted) > 0 {
 			return accepted, nil
 		}
-		return nil, m.nobody(ctx, failed)
+		return nil, m.nobody(ctx, run, failed)
 	}
 }
 
 // nobody is the error of a push that nobody has accepted.
-func (m *Membership) nobody(ctx context.Context, failed []error) error {
-	if err := m.alive(); err != nil {
+func (m *Membership) nobody(ctx, run context.Context, failed []error) error {
+	if err := cmp.Or(m.alive(), context.Cause(run)); err != nil {
 		return err
 	}
 	why := errors.Join(failed...)

@@ -67,7 +67,8 @@ func (m *Membership) Mode() Mode {
 // Switch changes how the membership takes part. It returns when the new way has
 // proven itself, and leaves the old one only then: messages come by both
 // meanwhile, once each. When ctx ends before, or the membership does, everything
-// is as it was, and the error says what was missing. Going light, readers of all
+// is as it was, and the error says what was missing; so it is when the node is
+// paused, and the error is [ErrPaused]. Going light, readers of all
 // content topics are an error that is [ErrTopicsNeeded].
 func (m *Membership) Switch(ctx context.Context, mode Mode) error {
 	ctx, cancel := context.WithCancel(ctx)
@@ -85,7 +86,12 @@ func (m *Membership) Switch(ctx context.Context, mode Mode) error {
 	if m.Mode() == mode {
 		return nil
 	}
-	var err error
+	run, err := m.shard.node.gate.enter(ctx)
+	if err != nil {
+		return cmp.Or(m.alive(), err)
+	}
+	ctx, done := during(ctx, run)
+	defer done()
 	switch mode {
 	case ModeRelay:
 		err = m.goRelay(ctx)

@@ -36,6 +36,7 @@ type Node struct {
 	clock  *clockWatch
 	static []*staticPeer
 	tasks  *tasks
+	gate   *gate
 	record recordKeeper
 	asker  *metadata.Client
 
@@ -86,6 +87,11 @@ func New(ctx context.Context, opts ...Option) (*Node, error) {
 
 		networkChanged: make(chan struct{}, 1),
 	}
+	n.gate = newGate(n.tasks.ctx)
+	n.gater.gate = n.gate
+	for _, t := range []*restTable{&n.stores, &n.filters, &n.pushers} {
+		t.gate = n.gate
+	}
 	n.clock = newClockWatch(cfg.now, cfg.window, n.peers.count, n.emit)
 	if err := n.start(ctx); err != nil {
 		return nil, errors.Join(err, n.Close())
@@ -127,6 +133,7 @@ func (n *Node) start(ctx context.Context) error {
 	if err := context.Cause(ctx); err != nil {
 		return fmt.Errorf("waku: New: %w", err)
 	}
+	n.tasks.start(n.keepGate)
 	n.tasks.start((&keeper{node: n}).run)
 	for _, s := range n.static {
 		n.tasks.start(s.run)
@@ -302,7 +309,7 @@ func (n *Node) Addrs() []string {
 // Connect dials a peer, once: a full multiaddr that ends in /p2p/<peer id>. See
 // [WithStaticPeers] for peers to stay connected with. It returns when the peer has
 // proven that it belongs to this network; otherwise a *[PeerError] says what was
-// wrong with it. A peer that was cut is refused for ten minutes.
+// wrong with it, or the error is [ErrPaused]. A peer that was cut is refused for ten minutes.
 func (n *Node) Connect(ctx context.Context, addr string) (peer.ID, error) {
 	if n.isClosed() {
 		return "", errNodeClosed
@@ -314,9 +321,18 @@ func (n *Node) Connect(ctx context.Context, addr string) (peer.ID, error) {
 	if info.ID == n.host.ID() {
 		return "", fmt.Errorf("waku: Connect: %s is this node itself", addr)
 	}
+	run, err := n.gate.enter(ctx)
+	if err != nil {
+		return "", err
+	}
+	ctx, done := during(ctx, run)
+	defer done()
 	if _, err := n.connect(ctx, info); err != nil {
-		if n.isClosed() {
+		switch {
+		case n.isClosed():
 			return "", errNodeClosed
+		case run.Err() != nil:
+			return "", ErrPaused
 		}
 		return "", err
 	}

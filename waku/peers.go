@@ -169,6 +169,10 @@ func (n *Node) connected(_ network.Network, c network.Conn) {
 		n.tasks.start(func(context.Context) { n.drop(p, reason) })
 		return
 	}
+	if !n.gate.isOpen() {
+		n.tasks.start(func(context.Context) { _ = c.Close() })
+		return
+	}
 	n.peers.mu.Lock()
 	defer n.peers.mu.Unlock()
 	if c.IsClosed() { // its end is being told, or was
@@ -266,7 +270,7 @@ func (n *Node) settle(r *remote, shards []sharding.Shard, why error) {
 	r.err, r.shards, r.proven = why, shards, why == nil
 	here := n.peers.m[r.id] == r
 	var silence *silenceError
-	leftByItself := !here && errors.As(why, &silence)
+	leftByItself := (!here || !n.gate.isOpen()) && errors.As(why, &silence)
 	switch {
 	case why == nil && here:
 		n.emit(Event{Kind: PeerConnected, Peer: r.id})
@@ -275,7 +279,7 @@ func (n *Node) settle(r *remote, shards []sharding.Shard, why error) {
 	}
 	n.peers.mu.Unlock()
 	n.lightsChanged()
-	if why != nil && here {
+	if why != nil && here && !leftByItself {
 		n.cfg.logger.Info("peer turned away", "peer", r.id, "reason", why)
 		n.gater.reject(r.id, why.Error())
 		n.drop(r.id, why.Error())

@@ -41,6 +41,8 @@ func (n *Node) servers(s sharding.Shard, id protocol.ID) []peer.ID {
 // restTable remembers which of a protocol's service peers failed. It forgets those
 // that may be asked again.
 type restTable struct {
+	gate *gate // what fails while it is shut is nobody's fault
+
 	mu     sync.Mutex
 	failed map[peer.ID]*rest
 }
@@ -56,6 +58,9 @@ type rest struct {
 // fail notes a failure: the peer is left alone for a while, and for so long at
 // least as it asked for.
 func (t *restTable) fail(p peer.ID, err error, asked time.Duration) {
+	if !t.gate.isOpen() || errors.Is(err, ErrPaused) {
+		return
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	f := t.of(p)

@@ -1,6 +1,7 @@
 package waku
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -63,7 +64,7 @@ type Delivery struct {
 // Errors: [ErrNoSigningKey], *[ClockError], *message.TooLargeError, the errors of
 // message.Validate and message.Strict, *sharding.TopicError for a content topic
 // that a protected shard doesn't take, *[RefusedError] if a plugged-in validator
-// doesn't accept, a light member's *[SendError] if nobody took the message, one
+// doesn't accept, a light member's *[SendError] if nobody took the message, [ErrPaused], one
 // that is net.ErrClosed after Leave or Close, and ctx's.
 func (m *Membership) Send(ctx context.Context, contentTopic string, payload []byte, opts ...SendOption) (*Delivery, error) {
 	if err := m.alive(); err != nil {
@@ -71,6 +72,10 @@ func (m *Membership) Send(ctx context.Context, contentTopic string, payload []by
 	}
 	if err := context.Cause(ctx); err != nil {
 		return nil, err
+	}
+	run, err := m.shard.node.gate.enter(ctx)
+	if err != nil {
+		return nil, cmp.Or(m.alive(), err)
 	}
 	msg := &message.Message{ContentTopic: contentTopic, Payload: payload}
 	cfg := sendConfig{message: msg, push: pushPeers}
@@ -92,9 +97,11 @@ func (m *Membership) Send(ctx context.Context, contentTopic string, payload []by
 		return nil, err
 	}
 	if m.shard.isLight() {
-		return m.sendLight(ctx, msg, cfg.push)
+		return m.sendLight(ctx, run, msg, cfg.push)
 	}
-	noting, refused := withRefusal(ctx)
+	running, done := during(ctx, run)
+	defer done()
+	noting, refused := withRefusal(running)
 	rc, err := m.shard.node.relay.Publish(noting, m.shard.shard, msg)
 	switch {
 	case err == nil:
@@ -103,6 +110,8 @@ func (m *Membership) Send(ctx context.Context, contentTopic string, payload []by
 		}
 	case ctx.Err() != nil:
 		return nil, context.Cause(ctx)
+	case run.Err() != nil, errors.Is(err, relay.ErrPaused):
+		return nil, cmp.Or(m.alive(), ErrPaused)
 	default:
 		return nil, m.sendError(msg, err, refused)
 	}
@@ -117,12 +126,12 @@ func (m *Membership) Send(ctx context.Context, contentTopic string, payload []by
 
 // sendLight sends by service peers. This node's readers have the message as soon as
 // one of them has accepted it.
-func (m *Membership) sendLight(ctx context.Context, msg *message.Message, peers int) (*Delivery, error) {
+func (m *Membership) sendLight(ctx, run context.Context, msg *message.Message, peers int) (*Delivery, error) {
 	s := m.shard
 	msg = msg.Clone() // the payload is the caller's
 	hash := msg.Hash(s.topic)
 	s.light.own.add(hash)
-	accepted, err := m.push(ctx, msg, peers)
+	accepted, err := m.push(ctx, run, msg, peers)
 	if err != nil {
 		return nil, err
 	}

@@ -331,7 +331,7 @@ func (s *shard) setAlarm() {
 		s.alarm.Stop()
 		s.alarm = nil
 	}
-	if s.node.tasks.ctx.Err() != nil {
+	if s.node.tasks.ctx.Err() != nil || !s.node.gate.isOpen() {
 		return
 	}
 	next := time.Duration(math.MaxInt64)

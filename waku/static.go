@@ -38,7 +38,11 @@ func newStaticPeer(n *Node, info peer.AddrInfo) *staticPeer {
 func (s *staticPeer) run(ctx context.Context) {
 	failures := 0
 	for ctx.Err() == nil {
-		gone, err := s.connect(ctx)
+		run, ok := s.node.gate.pass(ctx)
+		if !ok {
+			return
+		}
+		gone, err := s.connect(ctx, run)
 		if err == nil {
 			s.set(func(st *StaticPeer) { *st = StaticPeer{Peer: s.info.ID, Connected: true} })
 			began := time.Now()
@@ -52,6 +56,11 @@ func (s *staticPeer) run(ctx context.Context) {
 			}
 			err = errors.New(s.node.peers.lastReason(s.info.ID))
 		}
+		if run.Err() != nil {
+			failures = 0
+			s.set(func(st *StaticPeer) { *st = StaticPeer{Peer: s.info.ID, LastError: line(ErrPaused)} })
+			continue
+		}
 		failures++
 		wait := pauseAfter(failures)
 		s.set(func(st *StaticPeer) {
@@ -63,13 +72,18 @@ func (s *staticPeer) run(ctx context.Context) {
 		if !s.rest(ctx, wait) {
 			return
 		}
+		if run.Err() != nil {
+			failures = 0
+		}
 	}
 }
 
 // rest waits, but no longer than the first pause once somebody calls retry.
 func (s *staticPeer) rest(ctx context.Context, wait time.Duration) bool {
+	g := s.node.gate
+	run, ok := g.pass(ctx)
 	least := min(wait, firstPause)
-	return pause(ctx, least, nil) && pause(ctx, wait-least, s.wake)
+	return ok && g.rest(ctx, least, nil) && (run.Err() != nil || g.rest(ctx, wait-least, s.wake))
 }
 
 func pauseAfter(failures int) time.Duration {
@@ -81,7 +95,9 @@ func pauseAfter(failures int) time.Duration {
 }
 
 // connect returns a channel that ends with the connection.
-func (s *staticPeer) connect(ctx context.Context) (gone <-chan struct{}, err error) {
+func (s *staticPeer) connect(ctx, run context.Context) (gone <-chan struct{}, err error) {
+	ctx, done := during(ctx, run)
+	defer done()
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
 	r, err := s.node.connect(ctx, s.info)

@@ -53,7 +53,7 @@ func (n *Node) newStoreWalk(s *shard, q store.Query) (*storeWalk, error) {
 func (w *storeWalk) more() bool { return !w.end }
 
 // next returns the next page, whoever gives it. What plugged-in validators don't
-// accept isn't in it.
+// accept isn't in it. While the node is paused it waits.
 func (w *storeWalk) next(ctx context.Context) ([]store.Entry, error) {
 	var last error
 	for {
@@ -61,7 +61,13 @@ func (w *storeWalk) next(ctx context.Context) ([]store.Entry, error) {
 		if err != nil {
 			return nil, err
 		}
-		page, more, err := w.walk.Next(ctx, p)
+		run, ok := w.node.gate.pass(ctx)
+		if !ok {
+			return nil, context.Cause(ctx)
+		}
+		asking, done := during(ctx, run)
+		page, more, err := w.walk.Next(asking, p)
+		done()
 		if err == nil {
 			w.node.stores.answered(p)
 			w.peer, w.fails, w.end = p, 0, !more
@@ -69,6 +75,9 @@ func (w *storeWalk) next(ctx context.Context) ([]store.Entry, error) {
 		}
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
+		}
+		if run.Err() != nil {
+			continue // nobody's fault
 		}
 		w.node.storeFailed(p, err)
 		last = err
@@ -121,8 +130,16 @@ func (n *Node) storeFailed(p peer.ID, err error) {
 // choose returns the peer that answered last, or another if that one failed. It
 // waits for one for a while.
 func (w *storeWalk) choose(ctx context.Context, last error) (peer.ID, error) {
-	deadline := time.Now().Add(storeWait)
+	var deadline time.Time
+	var since context.Context
 	for {
+		run, ok := w.node.gate.pass(ctx)
+		if !ok {
+			return "", context.Cause(ctx)
+		}
+		if run != since { // those who were there have to come back
+			since, deadline = run, time.Now().Add(storeWait)
+		}
 		ready := w.mine(w.node.readyStores(w.shard.shard))
 		switch {
 		case slices.Contains(ready, w.peer):
@@ -132,7 +149,7 @@ func (w *storeWalk) choose(ctx context.Context, last error) (peer.ID, error) {
 		case time.Now().After(deadline):
 			return "", w.nobody(w.mine(w.node.storePeers(w.shard.shard)), last)
 		}
-		if !pause(ctx, storePoll, nil) {
+		if !w.node.gate.rest(ctx, storePoll, nil) {
 			return "", context.Cause(ctx)
 		}
 	}

@@ -45,6 +45,7 @@ type Network struct {
 	listeners map[netip.AddrPort]*listener
 	conns     map[*conn]netip.Addr // open ends, and whose they are
 	away      map[netip.Addr]bool
+	meters    map[netip.Addr]*meter
 	nextPort  uint16
 	hosts     int
 }
@@ -55,6 +56,7 @@ func New(t testing.TB, c Config) *Network {
 	return &Network{
 		t: t, latency: c.Latency, listeners: make(map[netip.AddrPort]*listener),
 		conns: make(map[*conn]netip.Addr), away: make(map[netip.Addr]bool),
+		meters: make(map[netip.Addr]*meter),
 	}
 }
 

@@ -188,6 +188,7 @@ type conn struct {
 	in, out       *half
 	local, remote net.Addr
 	net           *Network // nil: nobody keeps it
+	mine, theirs  *meter   // nil: nobody counts
 }
 
 func newConnPair(a, b net.Addr, latency time.Duration) (*conn, *conn) {
@@ -195,10 +196,19 @@ func newConnPair(a, b net.Addr, latency time.Duration) (*conn, *conn) {
 	return &conn{in: ba, out: ab, local: a, remote: b}, &conn{in: ab, out: ba, local: b, remote: a}
 }
 
-func (c *conn) Read(b []byte) (int, error)  { return c.in.Read(b) }
-func (c *conn) Write(b []byte) (int, error) { return c.out.Write(b) }
-func (c *conn) LocalAddr() net.Addr         { return c.local }
-func (c *conn) RemoteAddr() net.Addr        { return c.remote }
+func (c *conn) Read(b []byte) (int, error) { return c.in.Read(b) }
+
+func (c *conn) Write(b []byte) (int, error) {
+	n, err := c.out.Write(b)
+	if c.mine != nil {
+		c.mine.out.Add(uint64(n))
+		c.theirs.in.Add(uint64(n))
+	}
+	return n, err
+}
+
+func (c *conn) LocalAddr() net.Addr  { return c.local }
+func (c *conn) RemoteAddr() net.Addr { return c.remote }
 
 func (c *conn) Close() error {
 	if c.net != nil {

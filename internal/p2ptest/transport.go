@@ -131,6 +131,10 @@ func (n *Network) dial(from netip.Addr, hostport string) (net.Conn, error) {
 	select {
 	case l.accept <- there:
 		here.net, there.net = n, n
+		here.mine, here.theirs = n.meter(from), n.meter(to.Addr())
+		there.mine, there.theirs = here.theirs, here.mine
+		here.mine.conns.Add(1)
+		there.mine.conns.Add(1)
 		n.conns[here], n.conns[there] = from, to.Addr()
 		return here, nil
 	default:
