@@ -90,3 +90,54 @@ func TestPause(t *testing.T) {
 		})
 	}
 }
+
+// everything is what a node can do at once.
+func everything(t *testing.T, archive *storetest.Model, opts ...waku.Option) (*waku.Node, *waku.Membership, *waku.Membership) {
+	key := newKey(t)
+	n := start(t, append(append(services(), waku.WithArchive(archive)), opts...)...)
+	c := waku.Community{Shard: town, Keys: []waku.CommunityKey{{Key: key.PublicKey(), Until: time.Now().Add(time.Minute)}}}
+	relayed := join(t, n, c)
+	light := join(t, n, waku.Community{Shard: elsewhere}, waku.AsLight())
+	subscribe(t, relayed)
+	subscribe(t, light, lobby)
+	return n, relayed, light
+}
+
+// Nothing of a paused node wakes up, by a trace of the scheduler: not once in ten
+// minutes, nor in ten hours. Without a pause the same trace shows a lot.
+func TestPausedSleeps(t *testing.T) {
+	o := newOutside(t)
+	p2ptest.Bubble(t, func(t *testing.T) {
+		net := p2ptest.New(t, p2ptest.Config{})
+		hosts := net.Hosts(2)
+		peer, err := waku.New(within(t), append(services(), waku.WithHost(hosts[1]))...)
+		require.NoError(t, err)
+		join(t, peer, waku.Community{Shard: elsewhere})
+		n, relayed, light := everything(t, storetest.NewModel(storetest.Config{}), waku.WithHost(hosts[0]),
+			waku.WithStaticPeers(peer.Addrs()[0]))
+		hearing, deafen := context.WithCancel(t.Context())
+		follows := followed(hearing, light)
+		other := followed(hearing, relayed)
+		time.Sleep(20 * time.Second) // virtual
+		require.Len(t, n.Peers(), 1)
+		awake, _ := wakeups(t, o, func() { time.Sleep(10 * time.Second) })
+		require.Greater(t, len(awake), 5)
+
+		n.Pause()
+		time.Sleep(time.Second) // virtual
+		require.True(t, n.Health().Paused)
+		require.NoError(t, peer.Close())
+		time.Sleep(time.Second) // virtual
+		before := net.Traffic(hosts[0])
+		for _, long := range []time.Duration{10 * time.Minute, 10 * time.Hour} {
+			asleep, host := wakeups(t, o, func() { time.Sleep(long) })
+			require.Empty(t, asleep)
+			t.Logf("the host itself, in %v: %v", long, host)
+		}
+		require.Equal(t, before, net.Traffic(hosts[0]))
+		deafen()
+		<-follows
+		<-other
+		require.NoError(t, n.Close())
+	})
+}
