@@ -28,8 +28,6 @@ const (
 	// pushPatience is after how long without an answer others are asked beside those
 	// who haven't given one.
 	pushPatience = 3 * time.Second
-	// mostPushes is how many service peers are waited for at once.
-	mostPushes = 16
 	// maxFailures is how many failures an error names, and one more.
 	maxFailures = 3
 )
@@ -58,7 +56,8 @@ func (m *Membership) push(ctx, run context.Context, msg *message.Message, wanted
 		return nil, &RefusedError{Shard: s.shard, Verdict: message.Reject, Reason: line(err)}
 	}
 	var (
-		results  = make(chan pushResult, max(wanted, mostPushes))
+		results  = make(chan pushResult)
+		done     = make(chan struct{})
 		asked    = map[peer.ID]bool{}
 		accepted []Acceptance
 		failed   []error
@@ -70,6 +69,7 @@ func (m *Membership) push(ctx, run context.Context, msg *message.Message, wanted
 		late     = time.NewTimer(pushPatience)
 	)
 	defer late.Stop()
+	defer close(done)
 	// When enough have accepted, the others are no longer the caller's matter.
 	var release []func() bool
 	defer func() {
@@ -81,24 +81,27 @@ func (m *Membership) push(ctx, run context.Context, msg *message.Message, wanted
 	}()
 	for {
 		for _, p := range n.pushers.ready(n.pushServers(s)) {
-			if asked[p] || running-slow+len(accepted) >= wanted || running == cap(results) {
+			if asked[p] || running-slow+len(accepted) >= wanted {
 				continue
 			}
 			asked[p] = true
 			pushing, cancel := context.WithCancel(m.ctx)
 			release = append(release, context.AfterFunc(ctx, cancel))
-			late.Reset(pushPatience)
 			if !n.tasks.start(func(context.Context) {
 				defer cancel()
 				defer context.AfterFunc(run, cancel)()
 				receipt, err := n.pushClient.Push(pushing, p, s.shard, msg)
 				n.pushEnded(p, err)
-				results <- pushResult{p, receipt, err}
+				select {
+				case results <- pushResult{p, receipt, err}:
+				case <-done:
+				}
 			}) {
 				cancel()
 				return nil, errNodeClosed
 			}
 			running++
+			late.Reset(pushPatience)
 		}
 		if running == 0 {
 			switch {
@@ -150,9 +153,9 @@ func (m *Membership) nobody(ctx, run context.Context, failed []error) error {
 	if err := cmp.Or(m.alive(), context.Cause(run)); err != nil {
 		return err
 	}
-	why := errors.Join(failed...)
-	if why == nil {
-		why = m.shard.node.noPusher(m.shard)
+	why := m.shard.node.noPusher(m.shard)
+	if len(failed) > 0 {
+		why = errors.Join(failed...)
 	}
 	if ctx.Err() != nil {
 		why = errors.Join(context.Cause(ctx), why)
