@@ -28,8 +28,8 @@ func (n *Node) pushed(p filter.Push) {
 // judged again.
 func (l *lightShard) pushed(p filter.Push) {
 	s := l.shard
-	news := false
-	if _, known := s.node.relay.Delivered(s.shard, p.Hash); !known {
+	_, known := s.node.relay.Delivered(s.shard, p.Hash)
+	if !known {
 		judged := l.judging(p.From)
 		err := s.genuine(p.From, p.Message)
 		judged()
@@ -42,11 +42,13 @@ func (l *lightShard) pushed(p filter.Push) {
 			l.count()
 			return
 		}
-		news = s.node.relay.Deliver(s.shard, p.From, p.Message)
 	}
-	now := s.node.moment()
+	// Delivering and taking note are one, or a copy that comes at the same time
+	// would be taken note of first, and then not at all.
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	news := !known && s.node.relay.Deliver(s.shard, p.From, p.Message)
+	now := s.node.moment()
 	k := l.links[p.From]
 	if k == nil {
 		return
