@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
-	"github.com/libp2p/go-libp2p/p2p/net/swarm"
 	ma "github.com/multiformats/go-multiaddr"
 )
 
@@ -19,7 +18,9 @@ const (
 	// often each is tried.
 	maxRedial    = 64
 	redialAtOnce = 16
-	redialTries  = 3
+	redialTries  = 4
+	// redialStands is how long a connection must stand to count.
+	redialStands = 2 * time.Second
 )
 
 // Pause stops the node until Resume, as a phone's program does when it is put in
@@ -41,9 +42,8 @@ func (n *Node) Resume() { n.gate.wish() }
 
 // pausing is what a pause keeps in mind.
 type pausing struct {
-	node      *Node
-	peers     []peer.AddrInfo
-	listening []ma.Multiaddr
+	node  *Node
+	peers []peer.AddrInfo
 }
 
 // keepGate does what Pause and Resume ask for.
@@ -92,10 +92,6 @@ func (p *pausing) quiet(ctx context.Context) {
 	}
 	if p.peers == nil {
 		p.peers = n.acquaintances()
-	}
-	if sw, ok := n.host.Network().(*swarm.Swarm); ok && n.cfg.host == nil {
-		p.listening = append(p.listening, sw.ListenAddresses()...)
-		sw.ListenClose(p.listening...)
 	}
 	n.hangUp(ctx)
 	n.relay.Pause()
@@ -157,12 +153,6 @@ func (p *pausing) wake() {
 	for _, s := range n.shards.all() {
 		s.light.suspend()
 	}
-	for _, addr := range p.listening {
-		if err := n.host.Network().Listen(addr); err != nil {
-			n.cfg.logger.Warn("can't listen any more where it was before the pause", "addr", addr, "err", line(err))
-		}
-	}
-	p.listening = nil
 	if err := n.relay.Resume(); err != nil && !n.isClosed() {
 		n.cfg.logger.Error("relay doesn't go on after the pause", "err", line(err))
 	}
@@ -202,10 +192,14 @@ func (n *Node) redial(ctx context.Context, info peer.AddrInfo, slots chan struct
 	if n.peers.get(info.ID) != nil {
 		return true
 	}
-	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	dialling, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
-	_, err := n.connect(ctx, info)
-	return err == nil
+	r, err := n.connect(dialling, info)
+	if err != nil {
+		return false
+	}
+	pause(ctx, redialStands, r.gone) // it may have turned this node away just now, and do so again
+	return n.peers.get(info.ID) == r
 }
 
 // quietAlarm waits for no key's end.
