@@ -112,6 +112,8 @@ func (m *Membership) Send(ctx context.Context, contentTopic string, payload []by
 		return nil, context.Cause(ctx)
 	case run.Err() != nil, errors.Is(err, relay.ErrPaused):
 		return nil, cmp.Or(m.alive(), ErrPaused)
+	case errors.Is(err, relay.ErrNotSubscribed) && m.alive() == nil && m.shard.isLight(): // switched just now
+		return m.sendLight(ctx, run, msg, cfg.push)
 	default:
 		return nil, m.sendError(msg, err, refused)
 	}
