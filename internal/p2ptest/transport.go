@@ -128,11 +128,11 @@ func (n *Network) dial(from netip.Addr, hostport string) (net.Conn, error) {
 	}
 	source := net.TCPAddrFromAddrPort(netip.AddrPortFrom(from, n.freePort()))
 	here, there := newConnPair(source, net.TCPAddrFromAddrPort(to), n.latency)
+	here.net, there.net = n, n
+	here.mine, here.theirs = n.meter(from), n.meter(to.Addr())
+	there.mine, there.theirs = here.theirs, here.mine
 	select {
-	case l.accept <- there:
-		here.net, there.net = n, n
-		here.mine, here.theirs = n.meter(from), n.meter(to.Addr())
-		there.mine, there.theirs = here.theirs, here.mine
+	case l.accept <- there: // whole from here on: the listener's side may write at once
 		here.mine.conns.Add(1)
 		there.mine.conns.Add(1)
 		n.conns[here], n.conns[there] = from, to.Addr()
