@@ -1,6 +1,7 @@
 package waku
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -317,7 +318,9 @@ func (l *lightShard) byAge() (live []*lightLink) {
 			live = append(live, k)
 		}
 	}
-	slices.SortFunc(live, func(a, b *lightLink) int { return a.since.Compare(b.since) })
+	slices.SortFunc(live, func(a, b *lightLink) int {
+		return cmp.Or(a.since.Compare(b.since), cmp.Compare(a.peer, b.peer))
+	})
 	return live
 }
 
