@@ -1,0 +1,100 @@
+package discv5
+
+import (
+	"sync"
+
+	"github.com/ethereum/go-ethereum/p2p/enode"
+
+	"github.com/status-im/shoal/internal/enr"
+)
+
+const (
+	maxBootnodes = 512
+	// maxSeedings is how many may run at once: one can be held up by a peer that
+	// answers without end.
+	maxSeedings = 4
+)
+
+// seeding keeps the bootnodes, and puts them into the table when asked to.
+type seeding struct {
+	mu      sync.Mutex
+	nodes   []*enode.Node // the oldest first
+	running int
+	again   bool
+}
+
+// add takes in records that have a UDP endpoint; the newest of each node stays.
+func (b *seeding) add(records []*enr.Record) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	at := make(map[enode.ID]int, len(b.nodes))
+	for i, n := range b.nodes {
+		at[n.ID()] = i
+	}
+	for _, r := range records {
+		n, err := toNode(r)
+		if err != nil {
+			continue
+		}
+		if i, known := at[n.ID()]; known {
+			if n.Seq() > b.nodes[i].Seq() {
+				b.nodes[i] = n
+			}
+			continue
+		}
+		at[n.ID()] = len(b.nodes)
+		b.nodes = append(b.nodes, n)
+	}
+	if surplus := len(b.nodes) - maxBootnodes; surplus > 0 {
+		b.nodes = b.nodes[surplus:]
+	}
+}
+
+func (b *seeding) known() []*enode.Node {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return append([]*enode.Node(nil), b.nodes...)
+}
+
+// AddBootnodes adds nodes to begin with, at most 512 in all, and looks around
+// from them at once, in the background. Those without a UDP endpoint are passed
+// over.
+func (s *Service) AddBootnodes(records []*enr.Record) {
+	s.seeding.add(records)
+	s.Refresh()
+}
+
+// Refresh puts the bootnodes back into the table and looks around, in the
+// background: for a network that has changed, or a device that has slept. The
+// library does so by itself every half hour.
+func (s *Service) Refresh() {
+	b := &s.seeding
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.running == maxSeedings {
+		b.again = true
+		return
+	}
+	if s.begin(s.seed) {
+		b.running++
+	}
+}
+
+func (s *Service) seed() {
+	b := &s.seeding
+	for again := true; again; {
+		// Bootnodes are in the table at once; the lookups that follow take a
+		// while, so the walk needn't wait for the end.
+		s.walk.poke()
+		if err := s.udp.SetFallbackNodes(b.known()); err != nil {
+			s.log.Warn("discv5: bootnodes", "err", err) // each was checked
+		}
+		b.mu.Lock()
+		if again = b.again && s.ctx.Err() == nil; !again {
+			b.running--
+		}
+		b.again = false
+		b.mu.Unlock()
+	}
+	s.walk.poke()
+}

@@ -1,0 +1,325 @@
+package discv5
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/ethereum/go-ethereum/p2p/enode"
+	"github.com/ethereum/go-ethereum/p2p/netutil"
+	"golang.org/x/time/rate"
+
+	"github.com/status-im/shoal/internal/enr"
+)
+
+const (
+	// A walk looks at 10 records a second, after the first 64.
+	walkRate, walkBurst = 10, 64
+	// After so many records with nothing new among them it pauses, ever longer.
+	walkBatch              = 16
+	minPause, maxWalkPause = 500 * time.Millisecond, 5 * time.Second
+	// The table is empty: bootnodes are asked again, ever less often.
+	minSeedPause, maxSeedPause = time.Second, time.Minute
+	// A record found and not fetched for so long isn't handed out; a walk that
+	// has rested for so long begins anew.
+	staleAfter = time.Minute
+	// A lookup that takes so long for the next record is held up by a peer.
+	stuckAfter = 30 * time.Second
+	// maxStuck is how many of those may be left behind.
+	maxStuck = 8
+	// A record is found once in ten minutes, at the least.
+	repeatAfter = 10 * time.Minute
+	maxSeen     = 8192
+)
+
+// walker finds records for Next.
+type walker struct {
+	s     *Service
+	turn  chan struct{} // held by a caller of Next
+	want  chan struct{} // one request
+	found chan finding  // its answer
+	asked bool          // a request is out; for who holds turn
+	poked chan struct{}
+
+	pace  *rate.Limiter
+	feet  *stepper
+	seen  *recent[enode.ID, uint64] // number of the record handed out
+	crowd *recent[string, int]
+	dull  int // records with nothing new, in a row
+	pause time.Duration
+
+	handed, unwanted, crowded, malformed atomic.Uint64
+	stuck                                atomic.Int64
+}
+
+type finding struct {
+	record *enr.Record
+	at     time.Time
+}
+
+func newWalker(s *Service) *walker {
+	return &walker{
+		s:    s,
+		turn: make(chan struct{}, 1), want: make(chan struct{}, 1), found: make(chan finding, 1),
+		poked: make(chan struct{}, 1),
+		pace:  rate.NewLimiter(walkRate, walkBurst),
+		seen:  newRecent[enode.ID, uint64](repeatAfter, maxSeen),
+		crowd: newRecent[string, int](repeatAfter, maxSeen),
+	}
+}
+
+// Next returns the next record that Keep wants, from random walks through the
+// network: its signature is good, and it wasn't returned in the last ten minutes
+// unless by another number. It waits until there is one. Calls take turns; the
+// walk goes on only while there is one. The error is ErrClosed or the context's.
+func (s *Service) Next(ctx context.Context) (*enr.Record, error) {
+	w := s.walk
+	select {
+	case w.turn <- struct{}{}:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-s.ctx.Done():
+		return nil, ErrClosed
+	}
+	defer func() { <-w.turn }()
+	for {
+		if !w.asked {
+			w.want <- struct{}{}
+			w.asked = true
+		}
+		select {
+		case f := <-w.found:
+			w.asked = false
+			if time.Since(f.at) < staleAfter && s.cfg.Keep(f.record) {
+				w.handed.Add(1)
+				return f.record, nil
+			}
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-s.ctx.Done():
+			return nil, ErrClosed
+		}
+	}
+}
+
+// poke ends a pause.
+func (w *walker) poke() {
+	select {
+	case w.poked <- struct{}{}:
+	default:
+	}
+}
+
+func (w *walker) run() {
+	last := time.Now()
+	defer func() { w.feet.leave() }()
+	for {
+		select {
+		case <-w.want:
+		case <-w.s.ctx.Done():
+			return
+		}
+		if time.Since(last) > staleAfter {
+			w.feet.leave()
+			w.feet, w.pause, w.dull = nil, 0, 0
+		}
+		r := w.find()
+		if r == nil {
+			return
+		}
+		last = time.Now()
+		w.found <- finding{r, last}
+	}
+}
+
+// find walks until there is a record to hand out; nil when closing.
+func (w *walker) find() *enr.Record {
+	seedPause := minSeedPause
+	for w.s.ctx.Err() == nil {
+		if w.feet == nil && len(w.s.udp.AllNodes()) == 0 {
+			w.s.Refresh()
+			if !w.wait(seedPause) {
+				seedPause = min(2*seedPause, maxSeedPause)
+			}
+			continue
+		}
+		n := w.step()
+		if n == nil {
+			continue
+		}
+		if r := w.judge(n); r != nil {
+			w.dull, w.pause = 0, 0
+			return r
+		}
+		if w.dull++; w.dull >= walkBatch {
+			w.dull = 0
+			w.pause = min(max(minPause, 2*w.pause), maxWalkPause)
+			w.wait(w.pause)
+		}
+	}
+	return nil
+}
+
+// wait returns early, and true, when poked or closed.
+func (w *walker) wait(d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return false
+	case <-w.poked:
+		return true
+	case <-w.s.ctx.Done():
+		return true
+	}
+}
+
+// judge returns the record of a node if it is to be handed out.
+func (w *walker) judge(n *enode.Node) *enr.Record {
+	now := time.Now()
+	if seq, ok := w.seen.get(n.ID(), now); ok && n.Seq() <= seq {
+		return nil
+	}
+	r, err := enr.Verified(n.Record())
+	if err != nil {
+		w.malformed.Add(1)
+		return nil
+	}
+	if !w.s.cfg.Keep(r) {
+		w.unwanted.Add(1)
+		return nil
+	}
+	if ip := n.IPAddr(); !netutil.AddrIsLAN(ip) || w.s.cfg.limits.loopback {
+		network := networkOf(ip.Unmap()).String()
+		count, _ := w.crowd.get(network, now)
+		if count >= w.s.cfg.limits.crowd {
+			w.crowded.Add(1)
+			return nil
+		}
+		w.crowd.put(network, count+1, now)
+	}
+	w.seen.put(n.ID(), r.Seq(), now)
+	return r
+}
+
+func (w *walker) stats(st *Stats) {
+	st.Found = w.handed.Load()
+	st.Refused = map[string]uint64{
+		"unwanted": w.unwanted.Load(), "crowded": w.crowded.Load(), "malformed": w.malformed.Load(),
+	}
+	st.Stuck = int(w.stuck.Load())
+}
+
+// step returns the next node that a lookup comes across, or nil when that takes
+// too long.
+func (w *walker) step() *enode.Node {
+	if err := w.pace.Wait(w.s.ctx); err != nil {
+		return nil
+	}
+	if w.feet == nil {
+		if w.stuck.Load() >= maxStuck {
+			w.wait(stuckAfter)
+			return nil
+		}
+		w.feet = newStepper(w.s)
+		if w.feet == nil {
+			return nil
+		}
+	}
+	w.feet.want <- struct{}{}
+	timer := time.NewTimer(stuckAfter)
+	defer timer.Stop()
+	select {
+	case n := <-w.feet.nodes: // nil when it has ended
+		if n == nil {
+			w.feet.leave()
+			w.feet = nil
+		}
+		return n
+	case <-timer.C:
+		w.stuck.Add(1)
+		w.feet.abandon(func() { w.stuck.Add(-1) })
+		w.feet = nil
+	case <-w.s.ctx.Done():
+	}
+	return nil
+}
+
+// stepper drives one of the library's iterators, whose Next can't be
+// interrupted: whoever has had enough leaves the stepper behind.
+type stepper struct {
+	want    chan struct{}
+	nodes   chan *enode.Node
+	mu      sync.Mutex
+	it      enode.Iterator
+	left    bool
+	onEnd   func()
+	hasDone bool
+}
+
+func newStepper(s *Service) *stepper {
+	p := &stepper{want: make(chan struct{}, 1), nodes: make(chan *enode.Node, 1), onEnd: func() {}}
+	if !s.begin(func() { p.run(s) }) {
+		return nil
+	}
+	return p
+}
+
+func (p *stepper) run(s *Service) {
+	defer p.end()
+	defer close(p.nodes)
+	it := s.udp.RandomNodes() // may wait
+	if !p.begin(it) {
+		return
+	}
+	for range p.want {
+		if !it.Next() {
+			return
+		}
+		p.nodes <- it.Node()
+	}
+}
+
+func (p *stepper) begin(it enode.Iterator) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.it = it
+	if p.left {
+		it.Close()
+	}
+	return !p.left
+}
+
+// leave ends the stepper when its current step has ended, and ends that if it
+// can be ended.
+func (p *stepper) leave() {
+	if p != nil {
+		p.abandon(func() {})
+	}
+}
+
+// abandon is leave, with a call when the end has come.
+func (p *stepper) abandon(onEnd func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.hasDone {
+		onEnd()
+		return
+	}
+	if p.left {
+		return
+	}
+	p.left, p.onEnd = true, onEnd
+	close(p.want)
+	if p.it != nil {
+		p.it.Close()
+	}
+}
+
+func (p *stepper) end() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.hasDone = true
+	p.onEnd()
+}
