@@ -92,7 +92,7 @@ type Service struct {
 	walk *walker
 
 	seeding seeding
-	asking  chan struct{} // slots for Resolve
+	asking  chan struct{} // slots for ask
 
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -102,8 +102,8 @@ type Service struct {
 	ended  chan struct{}
 }
 
-// maxResolves bounds how many Resolve calls are on their way at once.
-const maxResolves = 16
+// maxResolves bounds how many nodes are asked for their records at once.
+const maxResolves = 32
 
 // Listen starts a Service. The error is ErrKey, ErrPortTaken, ErrSeq, one of
 // enr.Build (of Fields) or the system's.

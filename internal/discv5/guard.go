@@ -43,6 +43,12 @@ type limits struct {
 	perStranger, perStrangerMax int
 	// Packets of an endpoint that we do talk to.
 	perPeer, perPeerBurst int
+	// A peer who sends so many packets in a minute isn't heard for the next
+	// second. Any answer that isn't the last keeps a call alive for the
+	// library's 700 ms more, and nothing in the protocol says that there must be
+	// a last one: whoever goes on stops a lookup, or the table's upkeep, for
+	// good. It takes 86 packets a minute; a silence of a second ends it.
+	chatter int
 	// Identities that may shake hands from one address, within ten minutes.
 	identities int
 	// Nodes of one address that Next returns, within ten minutes.
@@ -58,6 +64,7 @@ var defaultLimits = limits{
 	strangers: 200, strangersBurst: 1000,
 	perStranger: 10, perStrangerMax: 100,
 	perPeer: 50, perPeerBurst: 500,
+	chatter:    80,
 	identities: 32,
 	crowd:      10,
 }
@@ -78,8 +85,8 @@ type guard struct {
 	closed bool
 	done   chan struct{}
 
-	in, out                                                atomic.Uint64
-	badSize, badProtocol, flooded, strange, tooManyHandles atomic.Uint64
+	in, out                                         atomic.Uint64
+	badSize, badProtocol, flooded, strange, crowded atomic.Uint64
 
 	// Only the reader's, but for peers.
 	buf        []byte
@@ -87,7 +94,34 @@ type guard struct {
 	strangers  *recent[netip.Prefix, *rate.Limiter]
 	identities *recent[netip.Prefix, map[enode.ID]bool]
 	peersMu    sync.Mutex
-	peers      *recent[netip.AddrPort, *rate.Limiter]
+	peers      *recent[netip.AddrPort, *talker]
+}
+
+// talker is an endpoint that we have talked to.
+type talker struct {
+	budget *rate.Limiter
+	// heard counts packets since a moment, within the minute. Only the reader's.
+	heard int
+	since time.Time
+	muted time.Time // until then
+}
+
+// silence ends every call that waits for another answer.
+const silence = time.Second
+
+// admit counts a packet and says whether it is heard.
+func (p *talker) admit(now time.Time, l limits) bool {
+	if now.Before(p.muted) {
+		return false
+	}
+	if now.Sub(p.since) >= time.Minute {
+		p.heard, p.since = 0, now
+	}
+	if p.heard++; p.heard > l.chatter {
+		p.heard, p.since, p.muted = 0, now.Add(silence), now.Add(silence)
+		return false
+	}
+	return p.budget.AllowN(now, 1)
 }
 
 func openGuard(at netip.AddrPort, id enode.ID, l limits, log *slog.Logger) (*guard, error) {
@@ -98,7 +132,7 @@ func openGuard(at netip.AddrPort, id enode.ID, l limits, log *slog.Logger) (*gua
 		all:         rate.NewLimiter(rate.Limit(l.strangers), l.strangersBurst),
 		strangers:   newRecent[netip.Prefix, *rate.Limiter](time.Minute, 4096),
 		identities:  newRecent[netip.Prefix, map[enode.ID]bool](10*time.Minute, 4096),
-		peers:       newRecent[netip.AddrPort, *rate.Limiter](time.Minute, 4096),
+		peers:       newRecent[netip.AddrPort, *talker](time.Minute, 4096),
 	}
 	var err error
 	if g.block, err = aes.NewCipher(id[:16]); err != nil {
@@ -222,20 +256,21 @@ func (g *guard) Close() error {
 	return g.conn.Close()
 }
 
-// peer returns the budget of an endpoint that we have talked to, nil if we
-// haven't. Talking makes one.
-func (g *guard) peer(at netip.AddrPort, talking bool) *rate.Limiter {
+// peer returns an endpoint that we have talked to, nil if we haven't. Talking
+// makes it one.
+func (g *guard) peer(at netip.AddrPort, talking bool) *talker {
 	g.peersMu.Lock()
 	defer g.peersMu.Unlock()
-	budget, ok := g.peers.get(at, time.Now())
+	now := time.Now()
+	p, _ := g.peers.get(at, now)
 	if !talking {
-		return budget
+		return p
 	}
-	if !ok {
-		budget = rate.NewLimiter(rate.Limit(g.limits.perPeer), g.limits.perPeerBurst)
+	if p == nil {
+		p = &talker{budget: rate.NewLimiter(rate.Limit(g.limits.perPeer), g.limits.perPeerBurst)}
 	}
-	g.peers.put(at, budget, time.Now())
-	return budget
+	g.peers.put(at, p, now)
+	return p
 }
 
 // admit decides whether the library gets to see a packet.
@@ -253,8 +288,8 @@ func (g *guard) admit(b []byte, from netip.AddrPort) bool {
 		return true
 	}
 	now, network := time.Now(), networkOf(from.Addr())
-	if budget := g.peer(from, false); budget != nil {
-		if !budget.AllowN(now, 1) {
+	if p := g.peer(from, false); p != nil {
+		if !p.admit(now, g.limits) {
 			g.flooded.Add(1)
 			return false
 		}
@@ -273,7 +308,7 @@ func (g *guard) admit(b []byte, from netip.AddrPort) bool {
 		ids, _ := g.identities.get(network, now)
 		if !ids[sender] {
 			if len(ids) >= g.limits.identities {
-				g.tooManyHandles.Add(1)
+				g.crowded.Add(1)
 				return false
 			}
 			if ids == nil {
@@ -313,6 +348,6 @@ func (g *guard) stats(st *Stats) {
 	st.In, st.Out = g.in.Load(), g.out.Load()
 	st.Dropped = map[string]uint64{
 		"size": g.badSize.Load(), "protocol": g.badProtocol.Load(),
-		"flood": g.flooded.Load(), "strangers": g.strange.Load(), "identities": g.tooManyHandles.Load(),
+		"flood": g.flooded.Load(), "strangers": g.strange.Load(), "identities": g.crowded.Load(),
 	}
 }

@@ -22,6 +22,18 @@ func (s *Service) Resolve(ctx context.Context, r *enr.Record) (*enr.Record, erro
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, resolveTimeout, ErrNoAnswer)
 	defer cancel()
+	node, err = s.ask(ctx, node)
+	switch {
+	case err != nil:
+		return nil, err
+	case node.Seq() <= r.Seq():
+		return r, nil
+	}
+	return enr.Verified(node.Record())
+}
+
+// ask asks a node for its record.
+func (s *Service) ask(ctx context.Context, node *enode.Node) (*enode.Node, error) {
 	select {
 	case s.asking <- struct{}{}:
 	case <-ctx.Done():
@@ -34,7 +46,7 @@ func (s *Service) Resolve(ctx context.Context, r *enr.Record) (*enr.Record, erro
 		err  error
 	}
 	answered := make(chan answer, 1)
-	// A peer can answer for ever without finishing; only Close ends that.
+	// The library's call may outlast the context.
 	if !s.begin(func() {
 		defer func() { <-s.asking }()
 		node, err := s.udp.RequestENR(node)
@@ -45,15 +57,13 @@ func (s *Service) Resolve(ctx context.Context, r *enr.Record) (*enr.Record, erro
 	}
 	select {
 	case a := <-answered:
-		switch {
-		case s.ctx.Err() != nil:
+		if s.ctx.Err() != nil {
 			return nil, ErrClosed
-		case a.err != nil:
-			return nil, fmt.Errorf("%w: %w", ErrNoAnswer, a.err)
-		case a.node.Seq() <= r.Seq():
-			return r, nil
 		}
-		return enr.Verified(a.node.Record())
+		if a.err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrNoAnswer, a.err)
+		}
+		return a.node, nil
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	case <-s.ctx.Done():

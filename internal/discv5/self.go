@@ -149,6 +149,9 @@ func (s *self) kept(f enr.Fields, votes6 bool) (enr.Fields, error) {
 	}
 	left := r.Fields()
 	f.Multiaddrs = f.Multiaddrs[:len(left.Multiaddrs)]
+	if votes6 && !left.IP6.IsValid() {
+		return f, enr.ErrTooLarge
+	}
 	if !left.IP6.IsValid() {
 		f.IP6, f.TCP6 = netip.Addr{}, 0
 	}

@@ -2,6 +2,7 @@ package discv5
 
 import (
 	"context"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -16,16 +17,25 @@ import (
 const (
 	// A walk looks at 10 records a second, after the first 64.
 	walkRate, walkBurst = 10, 64
-	// After so many records with nothing new among them it pauses, ever longer.
-	walkBatch              = 16
-	minPause, maxWalkPause = 500 * time.Millisecond, 5 * time.Second
+	// After so many records with nothing new among them, or as many as the table
+	// has, it pauses, ever longer: up to the second value in the first minutes.
+	walkBatch = 16
+	minPause  = 500 * time.Millisecond
+	maxPause  = 5 * time.Second
+	// After quietAfter with nothing new it pauses for quietPause.
+	quietAfter = 5 * time.Minute
+	quietPause = 20 * time.Second
+	// During a pause, so many nodes of the table are asked for a newer record,
+	// each at most once in reaskAfter: the network spreads changes in minutes.
+	reask      = 16
+	reaskAfter = 30 * time.Second
 	// The table is empty: bootnodes are asked again, ever less often.
 	minSeedPause, maxSeedPause = time.Second, time.Minute
 	// A record found and not fetched for so long isn't handed out; a walk that
 	// has rested for so long begins anew.
 	staleAfter = time.Minute
 	// A lookup that takes so long for the next record is held up by a peer.
-	stuckAfter = 30 * time.Second
+	stuckAfter = 15 * time.Second
 	// maxStuck is how many of those may be left behind.
 	maxStuck = 8
 	// A record is found once in ten minutes, at the least.
@@ -45,9 +55,12 @@ type walker struct {
 	pace  *rate.Limiter
 	feet  *stepper
 	seen  *recent[enode.ID, uint64] // number of the record handed out
-	crowd *recent[string, int]
+	crowd *recent[netip.Prefix, int]
 	dull  int // records with nothing new, in a row
 	pause time.Duration
+	news  time.Time // when there was something new
+	asks  *recent[enode.ID, struct{}]
+	fresh []*enode.Node // newer records that were asked for
 
 	handed, unwanted, crowded, malformed atomic.Uint64
 	stuck                                atomic.Int64
@@ -65,7 +78,8 @@ func newWalker(s *Service) *walker {
 		poked: make(chan struct{}, 1),
 		pace:  rate.NewLimiter(walkRate, walkBurst),
 		seen:  newRecent[enode.ID, uint64](repeatAfter, maxSeen),
-		crowd: newRecent[string, int](repeatAfter, maxSeen),
+		crowd: newRecent[netip.Prefix, int](repeatAfter, maxSeen),
+		asks:  newRecent[enode.ID, struct{}](reaskAfter, maxSeen),
 	}
 }
 
@@ -113,6 +127,7 @@ func (w *walker) poke() {
 
 func (w *walker) run() {
 	last := time.Now()
+	w.news = last
 	defer func() { w.feet.leave() }()
 	for {
 		select {
@@ -122,7 +137,8 @@ func (w *walker) run() {
 		}
 		if time.Since(last) > staleAfter {
 			w.feet.leave()
-			w.feet, w.pause, w.dull = nil, 0, 0
+			w.feet, w.fresh, w.pause, w.dull = nil, nil, 0, 0
+			w.news = time.Now()
 		}
 		r := w.find()
 		if r == nil {
@@ -149,16 +165,59 @@ func (w *walker) find() *enr.Record {
 			continue
 		}
 		if r := w.judge(n); r != nil {
-			w.dull, w.pause = 0, 0
+			w.dull, w.pause, w.news = 0, 0, time.Now()
 			return r
 		}
-		if w.dull++; w.dull >= walkBatch {
+		if w.dull++; w.dull >= walkBatch || w.dull >= len(w.s.udp.AllNodes()) {
 			w.dull = 0
-			w.pause = min(max(minPause, 2*w.pause), maxWalkPause)
-			w.wait(w.pause)
+			w.rest()
 		}
 	}
 	return nil
+}
+
+// rest pauses, and asks for news meanwhile.
+func (w *walker) rest() {
+	w.pause = min(max(minPause, 2*w.pause), maxPause)
+	if time.Since(w.news) > quietAfter {
+		w.pause = quietPause
+	}
+	start := time.Now()
+	w.askAgain()
+	if len(w.fresh) > 0 {
+		return
+	}
+	if w.wait(w.pause - time.Since(start)) {
+		w.pause, w.news = 0, time.Now() // somebody has reason to hope
+	}
+}
+
+// askAgain asks some of the table's nodes for their records.
+func (w *walker) askAgain() {
+	ctx, cancel := context.WithTimeout(w.s.ctx, 2*time.Second)
+	defer cancel()
+	newer := make(chan *enode.Node, reask)
+	var asked sync.WaitGroup
+	count, now := 0, time.Now()
+	for _, n := range w.s.udp.AllNodes() {
+		if _, recently := w.asks.get(n.ID(), now); recently {
+			continue
+		}
+		w.asks.put(n.ID(), struct{}{}, now)
+		asked.Go(func() {
+			if fresh, err := w.s.ask(ctx, n); err == nil && fresh.Seq() > n.Seq() {
+				newer <- fresh
+			}
+		})
+		if count++; count == reask {
+			break
+		}
+	}
+	asked.Wait()
+	close(newer)
+	for n := range newer {
+		w.fresh = append(w.fresh, n)
+	}
 }
 
 // wait returns early, and true, when poked or closed.
@@ -178,7 +237,8 @@ func (w *walker) wait(d time.Duration) bool {
 // judge returns the record of a node if it is to be handed out.
 func (w *walker) judge(n *enode.Node) *enr.Record {
 	now := time.Now()
-	if seq, ok := w.seen.get(n.ID(), now); ok && n.Seq() <= seq {
+	seq, before := w.seen.get(n.ID(), now)
+	if before && n.Seq() <= seq {
 		return nil
 	}
 	r, err := enr.Verified(n.Record())
@@ -190,8 +250,8 @@ func (w *walker) judge(n *enode.Node) *enr.Record {
 		w.unwanted.Add(1)
 		return nil
 	}
-	if ip := n.IPAddr(); !netutil.AddrIsLAN(ip) || w.s.cfg.limits.loopback {
-		network := networkOf(ip.Unmap()).String()
+	if ip := n.IPAddr(); !before && (!netutil.AddrIsLAN(ip) || w.s.cfg.limits.loopback) {
+		network := networkOf(ip.Unmap())
 		count, _ := w.crowd.get(network, now)
 		if count >= w.s.cfg.limits.crowd {
 			w.crowded.Add(1)
@@ -214,6 +274,11 @@ func (w *walker) stats(st *Stats) {
 // step returns the next node that a lookup comes across, or nil when that takes
 // too long.
 func (w *walker) step() *enode.Node {
+	if last := len(w.fresh) - 1; last >= 0 {
+		n := w.fresh[last]
+		w.fresh = w.fresh[:last]
+		return n
+	}
 	if err := w.pace.Wait(w.s.ctx); err != nil {
 		return nil
 	}
