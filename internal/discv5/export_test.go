@@ -50,4 +50,3 @@ func (s *Service) Socket() *net.UDPConn {
 	c, _ := s.conn.socket()
 	return c
 }
-

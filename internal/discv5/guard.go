@@ -203,7 +203,7 @@ func (g *guard) socket() (*net.UDPConn, error) {
 	return g.conn, nil
 }
 
-// failed waits after a failed read, and from the tenth in a row on tries to
+// failed waits after a failed read, and from the sixth in a row on tries to
 // listen anew: systems take sockets away from sleeping programs.
 func (g *guard) failed(conn *net.UDPConn, failures int, err error) {
 	wait := min(time.Second, time.Millisecond<<min(failures, 10))
@@ -212,7 +212,7 @@ func (g *guard) failed(conn *net.UDPConn, failures int, err error) {
 	case <-g.done:
 		return
 	}
-	if failures < 10 {
+	if failures < 6 {
 		return
 	}
 	g.mu.Lock()

@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -28,6 +29,7 @@ type raw struct {
 	local *enode.LocalNode
 	db    *enode.DB
 	conn  *net.UDPConn
+	mu    sync.Mutex // of codec
 	codec *v5wire.Codec
 	// Called by the reader.
 	onPing func(p *v5wire.Ping, from *net.UDPAddr) []v5wire.Packet
@@ -97,7 +99,14 @@ func (r *raw) greet(s *discv5.Service, p v5wire.Packet) {
 	r.send(n.ID(), net.UDPAddrFromAddrPort(s.Addr()), p, nil)
 }
 
+// trickle sends a packet within a session, beside the reader.
+func (r *raw) trickle(s *discv5.Service, to *net.UDPAddr, p v5wire.Packet) {
+	r.send(enode.ID(s.Record().NodeID()), to, p, nil)
+}
+
 func (r *raw) send(id enode.ID, to *net.UDPAddr, p v5wire.Packet, challenge *v5wire.Whoareyou) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	if b, _, err := r.codec.Encode(id, to.String(), p, challenge); err == nil {
 		_, _ = r.conn.WriteToUDP(b, to)
 	}
@@ -111,7 +120,9 @@ func (r *raw) read() {
 		if err != nil {
 			return
 		}
+		r.mu.Lock()
 		id, _, packet, err := r.codec.Decode(buf[:n], from.String())
+		r.mu.Unlock()
 		if err != nil {
 			continue
 		}

@@ -2,6 +2,7 @@ package discv5
 
 import (
 	"sync"
+	"time"
 
 	"github.com/ethereum/go-ethereum/p2p/enode"
 
@@ -67,28 +68,33 @@ func (s *Service) AddBootnodes(records []*enr.Record) {
 // Refresh puts the bootnodes back into the table and looks around, in the
 // background: for a network that has changed, or a device that has slept. The
 // library does so by itself every half hour.
-func (s *Service) Refresh() {
+func (s *Service) Refresh() { s.reseed(maxSeedings, s.walk.poke) }
+
+// reseed puts the bootnodes into the table, unless limit others are doing so,
+// and calls then.
+func (s *Service) reseed(limit int, then func()) {
 	b := &s.seeding
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.running == maxSeedings {
+	if b.running >= limit {
 		b.again = true
 		return
 	}
-	if s.begin(s.seed) {
+	if s.begin(func() { s.seed(then) }) {
 		b.running++
 	}
 }
 
-func (s *Service) seed() {
+func (s *Service) seed(then func()) {
 	b := &s.seeding
 	for again := true; again; {
-		// Bootnodes are in the table at once; the lookups that follow take a
-		// while, so the walk needn't wait for the end.
-		s.walk.poke()
+		// The bootnodes are in the table at once, the lookups that follow take
+		// seconds.
+		soon := time.AfterFunc(seededAfter, then)
 		if err := s.udp.SetFallbackNodes(b.known()); err != nil {
 			s.log.Warn("discv5: bootnodes", "err", err) // each was checked
 		}
+		soon.Stop()
 		b.mu.Lock()
 		if again = b.again && s.ctx.Err() == nil; !again {
 			b.running--
@@ -96,5 +102,7 @@ func (s *Service) seed() {
 		b.again = false
 		b.mu.Unlock()
 	}
-	s.walk.poke()
+	then()
 }
+
+const seededAfter = 20 * time.Millisecond

@@ -219,14 +219,14 @@ func TestRecordAlwaysFits(t *testing.T) {
 				r, err := s.Set(f)
 				if name == "fixed" && err != nil { // nothing that could be left out
 					require.ErrorIs(t, err, enr.ErrTooLarge)
-					require.True(t, f.IP6.IsValid() && !f.IP4.IsValid() && f.Shards.Len() >= 64)
+					require.True(t, f.IP6.IsValid() && !f.IP4.IsValid() && f.Shards.Len() >= 63)
 					continue
 				}
 				require.NoError(t, err)
 				require.Greater(t, r.Seq()+1, last)
 				last = r.Seq()
 				require.LessOrEqual(t, len(r.Bytes()), enr.MaxSize)
-				require.NotContains(t, pairsOf(r), "rs rsv")
+				require.False(t, slices.Contains(r.Keys(), "rs") && slices.Contains(r.Keys(), "rsv"))
 				require.Equal(t, f.Shards, r.Fields().Shards)
 				require.Equal(t, f.Capabilities, r.Fields().Capabilities)
 				kept := r.Fields().Multiaddrs
@@ -245,8 +245,6 @@ func TestRecordAlwaysFits(t *testing.T) {
 		})
 	}
 }
-
-func pairsOf(r *enr.Record) string { return fmt.Sprint(r.Keys()) }
 
 func endpoint(rng *rand.Rand) string {
 	port := []int{1, 200, 9000, 65535}[rng.IntN(4)]

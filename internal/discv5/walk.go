@@ -3,6 +3,7 @@ package discv5
 import (
 	"context"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -25,12 +26,11 @@ const (
 	// After quietAfter with nothing new it pauses for quietPause.
 	quietAfter = 5 * time.Minute
 	quietPause = 20 * time.Second
-	// During a pause, so many nodes of the table are asked for a newer record,
-	// each at most once in reaskAfter: the network spreads changes in minutes.
-	reask      = 16
-	reaskAfter = 30 * time.Second
+	// In each pause, so many nodes of the table are asked for a newer record, in
+	// turns: the network takes minutes to spread a change.
+	reask = 8
 	// The table is empty: bootnodes are asked again, ever less often.
-	minSeedPause, maxSeedPause = time.Second, time.Minute
+	minSeedPause, maxSeedPause = 50 * time.Millisecond, time.Minute
 	// A record found and not fetched for so long isn't handed out; a walk that
 	// has rested for so long begins anew.
 	staleAfter = time.Minute
@@ -56,11 +56,13 @@ type walker struct {
 	feet  *stepper
 	seen  *recent[enode.ID, uint64] // number of the record handed out
 	crowd *recent[netip.Prefix, int]
-	dull  int // records with nothing new, in a row
+	next  *enode.Node // to be judged first
+	dull  int         // records with nothing new, in a row
 	pause time.Duration
 	news  time.Time // when there was something new
-	asks  *recent[enode.ID, struct{}]
-	fresh []*enode.Node // newer records that were asked for
+	asks  *recent[enode.ID, time.Time]
+	// fresh are newer records that were asked for.
+	fresh chan *enode.Node
 
 	handed, unwanted, crowded, malformed atomic.Uint64
 	stuck                                atomic.Int64
@@ -79,7 +81,8 @@ func newWalker(s *Service) *walker {
 		pace:  rate.NewLimiter(walkRate, walkBurst),
 		seen:  newRecent[enode.ID, uint64](repeatAfter, maxSeen),
 		crowd: newRecent[netip.Prefix, int](repeatAfter, maxSeen),
-		asks:  newRecent[enode.ID, struct{}](reaskAfter, maxSeen),
+		asks:  newRecent[enode.ID, time.Time](repeatAfter, maxSeen),
+		fresh: make(chan *enode.Node, 4*reask),
 	}
 }
 
@@ -137,7 +140,7 @@ func (w *walker) run() {
 		}
 		if time.Since(last) > staleAfter {
 			w.feet.leave()
-			w.feet, w.fresh, w.pause, w.dull = nil, nil, 0, 0
+			w.feet, w.pause, w.dull = nil, 0, 0
 			w.news = time.Now()
 		}
 		r := w.find()
@@ -154,8 +157,10 @@ func (w *walker) find() *enr.Record {
 	seedPause := minSeedPause
 	for w.s.ctx.Err() == nil {
 		if w.feet == nil && len(w.s.udp.AllNodes()) == 0 {
-			w.s.Refresh()
-			if !w.wait(seedPause) {
+			w.s.reseed(1, func() {})
+			if w.wait(seedPause) {
+				seedPause = minSeedPause
+			} else {
 				seedPause = min(2*seedPause, maxSeedPause)
 			}
 			continue
@@ -165,7 +170,7 @@ func (w *walker) find() *enr.Record {
 			continue
 		}
 		if r := w.judge(n); r != nil {
-			w.dull, w.pause, w.news = 0, 0, time.Now()
+			w.hope()
 			return r
 		}
 		if w.dull++; w.dull >= walkBatch || w.dull >= len(w.s.udp.AllNodes()) {
@@ -176,61 +181,69 @@ func (w *walker) find() *enr.Record {
 	return nil
 }
 
+// hope begins anew with short pauses.
+func (w *walker) hope() { w.dull, w.pause, w.news = 0, 0, time.Now() }
+
 // rest pauses, and asks for news meanwhile.
 func (w *walker) rest() {
 	w.pause = min(max(minPause, 2*w.pause), maxPause)
 	if time.Since(w.news) > quietAfter {
 		w.pause = quietPause
 	}
-	start := time.Now()
 	w.askAgain()
-	if len(w.fresh) > 0 {
-		return
-	}
-	if w.wait(w.pause - time.Since(start)) {
-		w.pause, w.news = 0, time.Now() // somebody has reason to hope
-	}
+	w.wait(w.pause)
 }
 
-// askAgain asks some of the table's nodes for their records.
-func (w *walker) askAgain() {
-	ctx, cancel := context.WithTimeout(w.s.ctx, 2*time.Second)
-	defer cancel()
-	newer := make(chan *enode.Node, reask)
-	var asked sync.WaitGroup
-	count, now := 0, time.Now()
-	for _, n := range w.s.udp.AllNodes() {
-		if _, recently := w.asks.get(n.ID(), now); recently {
-			continue
-		}
-		w.asks.put(n.ID(), struct{}{}, now)
-		asked.Go(func() {
-			if fresh, err := w.s.ask(ctx, n); err == nil && fresh.Seq() > n.Seq() {
-				newer <- fresh
-			}
-		})
-		if count++; count == reask {
-			break
-		}
-	}
-	asked.Wait()
-	close(newer)
-	for n := range newer {
-		w.fresh = append(w.fresh, n)
-	}
-}
-
-// wait returns early, and true, when poked or closed.
+// wait returns early, and true, when there is something else to do.
 func (w *walker) wait(d time.Duration) bool {
+	n, late := w.await(d, nil)
+	w.next = n
+	return !late
+}
+
+// await returns the next node, from the walk's nodes or one that was asked for;
+// none after d, when poked, when the walk has ended and when closing.
+func (w *walker) await(d time.Duration, nodes <-chan *enode.Node) (n *enode.Node, late bool) {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
-	case <-timer.C:
-		return false
+	case n = <-nodes:
+		w.feet.since = time.Time{}
+		if n == nil {
+			w.feet = nil
+		}
+	case n = <-w.fresh:
 	case <-w.poked:
-		return true
+		w.hope()
+		w.feet.leave() // begin anew, where there may be others
+		w.feet = nil
+	case <-timer.C:
+		return nil, true
 	case <-w.s.ctx.Done():
-		return true
+	}
+	return n, false
+}
+
+// askAgain asks some of the table's nodes for their records, in the background.
+func (w *walker) askAgain() {
+	now, last := time.Now(), make(map[enode.ID]time.Time)
+	nodes := w.s.udp.AllNodes()
+	for _, n := range nodes {
+		last[n.ID()], _ = w.asks.get(n.ID(), now)
+	}
+	slices.SortFunc(nodes, func(a, b *enode.Node) int { return last[a.ID()].Compare(last[b.ID()]) })
+	for _, n := range nodes[:min(reask, len(nodes))] {
+		w.asks.put(n.ID(), now, now)
+		w.s.begin(func() {
+			ctx, cancel := context.WithTimeout(w.s.ctx, 2*time.Second)
+			defer cancel()
+			if newer, err := w.s.ask(ctx, n); err == nil && newer.Seq() > n.Seq() {
+				select {
+				case w.fresh <- newer:
+				default:
+				}
+			}
+		})
 	}
 }
 
@@ -271,12 +284,11 @@ func (w *walker) stats(st *Stats) {
 	st.Stuck = int(w.stuck.Load())
 }
 
-// step returns the next node that a lookup comes across, or nil when that takes
-// too long.
+// step returns the next node that a lookup comes across, or nil when something
+// else has to be looked at first.
 func (w *walker) step() *enode.Node {
-	if last := len(w.fresh) - 1; last >= 0 {
-		n := w.fresh[last]
-		w.fresh = w.fresh[:last]
+	if n := w.next; n != nil {
+		w.next = nil
 		return n
 	}
 	if err := w.pace.Wait(w.s.ctx); err != nil {
@@ -287,40 +299,42 @@ func (w *walker) step() *enode.Node {
 			w.wait(stuckAfter)
 			return nil
 		}
-		w.feet = newStepper(w.s)
-		if w.feet == nil {
+		if w.feet = newStepper(w.s); w.feet == nil {
 			return nil
 		}
 	}
-	w.feet.want <- struct{}{}
-	timer := time.NewTimer(stuckAfter)
-	defer timer.Stop()
-	select {
-	case n := <-w.feet.nodes: // nil when it has ended
-		if n == nil {
-			w.feet.leave()
-			w.feet = nil
-		}
-		return n
-	case <-timer.C:
+	nodes := w.feet.step()
+	n, late := w.await(stuckAfter-time.Since(w.feet.since), nodes)
+	if late {
 		w.stuck.Add(1)
 		w.feet.abandon(func() { w.stuck.Add(-1) })
 		w.feet = nil
-	case <-w.s.ctx.Done():
 	}
-	return nil
+	return n
 }
 
 // stepper drives one of the library's iterators, whose Next can't be
 // interrupted: whoever has had enough leaves the stepper behind.
 type stepper struct {
-	want    chan struct{}
-	nodes   chan *enode.Node
-	mu      sync.Mutex
-	it      enode.Iterator
-	left    bool
-	onEnd   func()
-	hasDone bool
+	want  chan struct{}
+	nodes chan *enode.Node
+	since time.Time // when the step began that is under way; the walker's
+
+	mu    sync.Mutex
+	it    enode.Iterator
+	left  bool
+	ended bool
+	onEnd func()
+}
+
+// step begins a step, unless one is under way, and returns where its node
+// will arrive: nil when the walk has ended.
+func (p *stepper) step() <-chan *enode.Node {
+	if p.since.IsZero() {
+		p.since = time.Now()
+		p.want <- struct{}{}
+	}
+	return p.nodes
 }
 
 func newStepper(s *Service) *stepper {
@@ -368,7 +382,7 @@ func (p *stepper) leave() {
 func (p *stepper) abandon(onEnd func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.hasDone {
+	if p.ended {
 		onEnd()
 		return
 	}
@@ -385,6 +399,6 @@ func (p *stepper) abandon(onEnd func()) {
 func (p *stepper) end() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.hasDone = true
+	p.ended = true
 	p.onEnd()
 }

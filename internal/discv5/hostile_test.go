@@ -1,0 +1,227 @@
+package discv5_test
+
+import (
+	"context"
+	"crypto/rand"
+	"net"
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/ethereum/go-ethereum/crypto"
+	"github.com/ethereum/go-ethereum/p2p/enode"
+	gethenr "github.com/ethereum/go-ethereum/p2p/enr"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/stretchr/testify/require"
+	"github.com/waku-org/go-discover/discover/v5wire"
+
+	"github.com/status-im/shoal/internal/discv5"
+	"github.com/status-im/shoal/internal/enr"
+	"github.com/status-im/shoal/internal/p2ptest"
+)
+
+// sibyls makes up to n nodes at one of the distances from a node, all at ip.
+func sibyls(n int, of enode.ID, distances []uint, ip netip.Addr, entries ...gethenr.Entry) (out []*gethenr.Record) {
+	for len(out) < n {
+		key, err := crypto.GenerateKey()
+		if err != nil {
+			panic(err)
+		}
+		if !slices.Contains(distances, uint(enode.LogDist(of, enode.PubkeyToIDV4(&key.PublicKey)))) {
+			continue
+		}
+		r := new(gethenr.Record)
+		r.SetSeq(1 << 60)
+		r.Set(gethenr.IPv4Addr(ip))
+		r.Set(gethenr.TCP(60000))
+		r.Set(gethenr.UDP(9000))
+		r.Set(gethenr.WithEntry("waku2", []byte{1}))
+		for _, e := range entries {
+			r.Set(e)
+		}
+		if err := enode.SignV4(r, key); err != nil {
+			panic(err)
+		}
+		out = append(out, r)
+	}
+	return out
+}
+
+func nodes(p *v5wire.Findnode, records []*gethenr.Record) (out []v5wire.Packet) {
+	parts := slices.Collect(slices.Chunk(records, 3))
+	for _, part := range parts {
+		out = append(out, &v5wire.Nodes{ReqID: p.ReqID, RespCount: uint8(len(parts)), Nodes: part})
+	}
+	return out
+}
+
+var shard1 = gethenr.WithEntry("rs", []byte{0, 16, 1, 0, 1})
+
+// A peer answers every question with new nodes of one address: few of them get
+// through, and the honest are found.
+func TestSibylsByHearsay(t *testing.T) {
+	t.Parallel()
+	var told int
+	liar := newRaw(t, loopback, discv5.ProtocolID, shard1)
+	liar.onFind = func(p *v5wire.Findnode, _ *net.UDPAddr) []v5wire.Packet {
+		if slices.Contains(p.Distances, 0) {
+			return nodes(p, []*gethenr.Record{liar.local.Node().Record()})
+		}
+		told += 15
+		return nodes(p, sibyls(15, liar.local.ID(), p.Distances[:1], netip.MustParseAddr("20.0.0.1"), shard1))
+	}
+	liar.start()
+	first := listen(t, 1, shards(16, 1))
+	s := listen(t, 2, shards(16, 1), boot(first), discv5.WithLimits(func(l *discv5.Limits) { l.Crowd = 5 }),
+		func(c *discv5.Config) { c.Bootnodes = append(c.Bootnodes, liar.record(t)) })
+	honest := []*discv5.Service{first}
+	for i := 10; i < 14; i++ {
+		honest = append(honest, listen(t, i, shards(16, 1), boot(first), at(byte(i))))
+	}
+	missing := map[peer.ID]bool{}
+	for _, h := range honest {
+		missing[h.Record().PeerID()] = true
+	}
+	lies := 0
+	for ctx := within(t, soon); len(missing) > 0; {
+		r, err := s.Next(ctx)
+		require.NoError(t, err, "%d missing, %+v", len(missing), s.Stats())
+		if r.Fields().IP4.String() == "20.0.0.1" {
+			lies++
+		}
+		delete(missing, r.PeerID())
+	}
+	require.LessOrEqual(t, lies, 5)
+	require.Positive(t, s.Stats().Refused["crowded"])
+	t.Logf("%d told, %d handed out: %+v", told, lies, s.Stats())
+}
+
+// Many identities introduce themselves from one address.
+func TestSibylsInPerson(t *testing.T) {
+	t.Parallel()
+	s := listen(t, 1, shards(16, 1), discv5.WithLimits(func(l *discv5.Limits) { l.Identities = 3 }))
+	answers := make(chan bool, 6)
+	for range 6 {
+		r := newRaw(t, loopback, discv5.ProtocolID, shard1)
+		r.onPong = func(*v5wire.Pong) { answers <- true }
+		r.greet(s, &v5wire.Ping{ReqID: []byte{1}, ENRSeq: 1})
+		r.start()
+		p2ptest.Eventually(t, func() bool {
+			return len(answers)+int(s.Stats().Dropped["identities"]) > 0 && s.Stats().In%2 == 0
+		}, "greeted")
+	}
+	p2ptest.Eventually(t, func() bool { return s.Stats().Dropped["identities"] == 3 }, "three are turned away")
+	require.Len(t, answers, 3)
+	require.LessOrEqual(t, len(s.Table()), 3)
+	honest := listen(t, 2, shards(16, 1), at(2), boot(s))
+	find(t, honest, s)
+}
+
+// A peer answers without end: "so many parts", and then parts without number.
+func TestEndlessAnswer(t *testing.T) {
+	t.Parallel()
+	first := listen(t, 1, shards(16, 1), at(7))
+	s := listen(t, 2, shards(16, 1), discv5.WithLimits(func(l *discv5.Limits) { l.Chatter = 12 }))
+	stop := make(chan struct{})
+	defer close(stop)
+	endless := newRaw(t, netip.MustParseAddr("127.0.0.8"), discv5.ProtocolID, shard1)
+	type call struct {
+		id []byte
+		to *net.UDPAddr
+	}
+	calls := make(chan call, 100)
+	endless.onFind = func(p *v5wire.Findnode, from *net.UDPAddr) []v5wire.Packet {
+		select {
+		case calls <- call{p.ReqID, from}:
+		default:
+		}
+		return nil
+	}
+	endless.start()
+	go func() {
+		var now call
+		tick := time.NewTicker(100 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case now = <-calls:
+			case <-tick.C:
+				if now.to != nil {
+					endless.trickle(s, now.to, &v5wire.Nodes{ReqID: now.id, RespCount: 0})
+				}
+			case <-stop:
+				return
+			}
+		}
+	}()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	start := time.Now()
+	_, err := s.Resolve(ctx, endless.record(t))
+	require.ErrorIs(t, err, discv5.ErrNoAnswer)
+	require.Less(t, time.Since(start), 5*time.Second, "its turn has ended")
+	require.Positive(t, s.Stats().Dropped["flood"])
+	s.AddBootnodes([]*enr.Record{endless.record(t), first.Record()})
+	for {
+		r, err := s.Next(ctx)
+		require.NoError(t, err)
+		if r.PeerID() == first.Record().PeerID() {
+			break
+		}
+	}
+}
+
+// Noise, of every length.
+func TestGarbage(t *testing.T) {
+	t.Parallel()
+	s := listen(t, 1, shards(16, 1), discv5.WithLimits(func(l *discv5.Limits) { l.PerStranger = 1 }))
+	foreign := newRaw(t, loopback, "discv5")
+	foreign.greet(s, &v5wire.Ping{ReqID: []byte{1}})
+	foreign.start()
+	c, err := net.DialUDP("udp4", nil, net.UDPAddrFromAddrPort(s.Addr()))
+	require.NoError(t, err)
+	defer c.Close()
+	sent := uint64(0)
+	for n := 1; n < 1500; n += 7 {
+		b := make([]byte, n)
+		_, _ = rand.Read(b)
+		_, err := c.Write(b)
+		require.NoError(t, err)
+		if sent++; sent%50 == 0 {
+			p2ptest.Eventually(t, func() bool { return s.Stats().In >= sent }, "read")
+		}
+	}
+	p2ptest.Eventually(t, func() bool { return s.Stats().In == sent+1 }, "read")
+	st := s.Stats()
+	require.Equal(t, sent+1, st.Dropped["size"]+st.Dropped["protocol"])
+	require.Zero(t, st.Out)
+	require.Zero(t, st.Table)
+	honest := listen(t, 2, shards(16, 1), at(2), boot(s))
+	find(t, honest, s)
+}
+
+// A flood of packets that look like a stranger's first: answered as far as the
+// budget goes, while those we know are heard.
+func TestFlood(t *testing.T) {
+	t.Parallel()
+	friend := listen(t, 1, shards(16, 1), at(2))
+	s := listen(t, 2, shards(16, 1), boot(friend), discv5.WithLimits(func(l *discv5.Limits) { l.PerStranger = 1 }))
+	find(t, s, friend)
+	stranger := newRaw(t, loopback, discv5.ProtocolID)
+	id, to := enode.ID(s.Record().NodeID()), net.UDPAddrFromAddrPort(s.Addr())
+	const flood = 2000
+	before := s.Stats()
+	for i := range flood {
+		stranger.send(id, to, &v5wire.Ping{ReqID: []byte{1}}, nil)
+		if i%50 == 0 {
+			p2ptest.Eventually(t, func() bool { return s.Stats().In >= before.In+uint64(i) }, "read")
+		}
+	}
+	stranger.start()
+	st := s.Stats()
+	require.Less(t, st.Out-before.Out, uint64(200))
+	require.Greater(t, st.Dropped["strangers"], uint64(flood-250))
+	_, err := s.Resolve(within(t, soon), friend.Record())
+	require.NoError(t, err)
+}
