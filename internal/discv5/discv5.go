@@ -8,7 +8,8 @@
 //
 // The protocol itself is waku-org/go-discover. Around it there is a guard
 // (guard.go) that bounds what strangers can make it do, a record (self.go) that
-// the library's votes can't spoil, and a watch on calls that never end (walk.go).
+// votes can't spoil, a memory of good signatures (scheme.go) and a watch on
+// lookups that never end (walk.go).
 //
 // # What a record found means
 //
@@ -66,7 +67,9 @@ type Config struct {
 	Fields enr.Fields
 	// Fixed keeps the record's IP addresses and UDP port as Fields has them.
 	// Otherwise they hold until ten peers from ten addresses, within five
-	// minutes, say that they see another endpoint.
+	// minutes, say that they see another endpoint. That holds until ten see
+	// another one again, until Set names other addresses than before, or until
+	// Refresh.
 	Fixed bool
 	// Bootnodes are asked first. Those without a UDP endpoint are passed over.
 	Bootnodes []*enr.Record
@@ -90,6 +93,7 @@ type Service struct {
 	conn *guard
 	udp  *discover.UDPv5
 	walk *walker
+	ids  *scheme
 
 	seeding seeding
 	asking  chan struct{} // slots for ask
@@ -121,7 +125,7 @@ func Listen(cfg Config) (*Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Service{cfg: cfg, log: cfg.Logger, asking: make(chan struct{}, maxResolves), ended: make(chan struct{})}
+	s := &Service{cfg: cfg, log: cfg.Logger, ids: newScheme(), asking: make(chan struct{}, maxResolves), ended: make(chan struct{})}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	if s.conn, err = openGuard(cfg.Listen, enode.PubkeyToIDV4(&key.PublicKey), cfg.limits, cfg.Logger); err != nil {
 		s.cancel()
@@ -138,6 +142,7 @@ func Listen(cfg Config) (*Service, error) {
 		PrivateKey:   key,
 		Bootnodes:    s.seeding.known(),
 		V5ProtocolID: (*[6]byte)([]byte(ProtocolID)),
+		ValidSchemes: s.ids,
 	})
 	if err != nil {
 		s.cancel()
@@ -232,7 +237,8 @@ type Stats struct {
 	Bootnodes int    // those that have a UDP endpoint
 	Found     uint64 // records that Next has returned
 	// Refused counts records that Next didn't return, by reason: "unwanted"
-	// (Keep said no), "crowded" (too many of one address), "malformed".
+	// (Keep said no), "crowded" (too many of one address), "signature",
+	// "malformed". One that is told again counts again.
 	Refused map[string]uint64
 	// In and Out are packets. Dropped are those of In that went no further, by
 	// reason: "size", "protocol" (another id, or noise), "flood", "strangers"
@@ -249,6 +255,7 @@ func (s *Service) Stats() Stats {
 	st := Stats{Table: len(s.udp.AllNodes()), Bootnodes: len(s.seeding.known())}
 	s.conn.stats(&st)
 	s.walk.stats(&st)
+	st.Refused["signature"] = s.ids.refused.Load()
 	return st
 }
 

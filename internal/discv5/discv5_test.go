@@ -2,6 +2,7 @@ package discv5_test
 
 import (
 	"context"
+	"net"
 	"net/netip"
 	"sync"
 	"testing"
@@ -112,6 +113,26 @@ func TestAllFindEachOther(t *testing.T) {
 		all.Go(func() { find(t, n, nodes...) })
 	}
 	all.Wait()
+}
+
+// The same over IPv6, and from a socket for both families.
+func TestIPv6(t *testing.T) {
+	t.Parallel()
+	ip6 := netip.IPv6Loopback()
+	over6 := func(c *discv5.Config) {
+		c.Listen, c.Fields.IP4, c.Fields.IP6 = netip.AddrPortFrom(ip6, 0), netip.Addr{}, ip6
+	}
+	if c, err := net.ListenPacket("udp6", "[::1]:0"); err != nil {
+		t.Skip("no IPv6:", err)
+	} else {
+		c.Close()
+	}
+	six := listen(t, 1, shards(16, 1), over6)
+	four := listen(t, 2, shards(16, 1))
+	both := listen(t, 3, shards(16, 1), both, boot(six, four))
+	more := listen(t, 4, shards(16, 1), boot(four))
+	find(t, both, six, four, more)
+	find(t, listen(t, 5, shards(16, 1), over6, boot(six)), six)
 }
 
 // Half of them vanish. A newcomer finds the rest, and so do those left.

@@ -50,3 +50,6 @@ func (s *Service) Socket() *net.UDPConn {
 	c, _ := s.conn.socket()
 	return c
 }
+
+// Forget gives up what votes have brought.
+func (s *Service) Forget() { s.self.forgetVotes() }

@@ -12,6 +12,7 @@ import (
 	"github.com/ethereum/go-ethereum/crypto"
 	"github.com/ethereum/go-ethereum/p2p/enode"
 	gethenr "github.com/ethereum/go-ethereum/p2p/enr"
+	"github.com/ethereum/go-ethereum/rlp"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/stretchr/testify/require"
 	"github.com/waku-org/go-discover/discover/v5wire"
@@ -95,6 +96,73 @@ func TestSibylsByHearsay(t *testing.T) {
 	require.LessOrEqual(t, lies, 5)
 	require.Positive(t, s.Stats().Refused["crowded"])
 	t.Logf("%d told, %d handed out: %+v", told, lies, s.Stats())
+}
+
+// Among records that are wrong in every way, the good ones are found.
+func TestGarbageRecords(t *testing.T) {
+	t.Parallel()
+	first := listen(t, 1, shards(16, 1))
+	hidden := listen(t, 2, shards(16, 1), at(2)) // only the liar knows it
+	hiddenNode := enode.MustParse(hidden.Record().String())
+	liar := newRaw(t, loopback, discv5.ProtocolID, shard1)
+	liar.onFind = func(p *v5wire.Findnode, _ *net.UDPAddr) []v5wire.Packet {
+		if slices.Contains(p.Distances, 0) {
+			return nodes(p, []*gethenr.Record{liar.local.Node().Record()})
+		}
+		one := func(ip string, entries ...gethenr.Entry) *gethenr.Record {
+			return sibyls(1, liar.local.ID(), p.Distances[:1], netip.MustParseAddr(ip), entries...)[0]
+		}
+		rsv := make([]byte, 130)
+		rsv[1] = 16
+		told := []*gethenr.Record{
+			tampered(one("20.0.0.1", shard1)),
+			one("20.0.0.2", gethenr.WithEntry("rs", []byte{0, 99, 1, 0, 1})),
+			one("20.0.0.3", shard1, gethenr.WithEntry("rsv", rsv[:100])),
+			one("20.0.0.4", gethenr.WithEntry("rs", []byte{0, 16, 200, 0, 1})),
+			one("20.0.0.5", gethenr.WithEntry("rs", uint64(7))),
+			one("20.0.0.6", gethenr.WithEntry("rsv", rsv)),
+			one("20.0.0.7", shard1, gethenr.WithEntry("multiaddrs", []byte{0, 3, 0xff, 0xff, 0x7f, 0xff, 0xff})),
+			one("0.0.0.0", shard1), one("224.0.0.1", shard1), one("255.255.255.255", shard1),
+			one("20.0.0.8", shard1, gethenr.UDP(53)),
+			one("20.0.0.9"),
+		}
+		if slices.Contains(p.Distances, uint(enode.LogDist(liar.local.ID(), hiddenNode.ID()))) {
+			told = append(told, hiddenNode.Record())
+		}
+		return nodes(p, told)
+	}
+	liar.start()
+	s := listen(t, 3, shards(16, 1), boot(first), serving(16, 1), func(c *discv5.Config) {
+		c.Bootnodes = append(c.Bootnodes, liar.record(t))
+	})
+	ctx := within(t, soon)
+	for {
+		r, err := s.Next(ctx)
+		require.NoError(t, err, "%+v", s.Stats())
+		ip := r.Fields().IP4
+		require.True(t, ip.IsLoopback() || ip.String() == "20.0.0.3" || ip.String() == "20.0.0.7", "%s", ip)
+		if r.PeerID() == hidden.Record().PeerID() {
+			break
+		}
+	}
+	p2ptest.Eventually(t, func() bool {
+		st := s.Stats()
+		return st.Refused["signature"] > 0 && st.Refused["unwanted"] > 0
+	}, "counted")
+}
+
+// tampered returns a record that says something else than what was signed.
+func tampered(r *gethenr.Record) *gethenr.Record {
+	raw, err := rlp.EncodeToBytes(r)
+	if err != nil {
+		panic(err)
+	}
+	raw[len(raw)-1] ^= 2 // waku2
+	bad := new(gethenr.Record)
+	if err := rlp.DecodeBytes(raw, bad); err != nil {
+		panic(err)
+	}
+	return bad
 }
 
 // Many identities introduce themselves from one address.

@@ -62,13 +62,17 @@ func (b *seeding) known() []*enode.Node {
 // over.
 func (s *Service) AddBootnodes(records []*enr.Record) {
 	s.seeding.add(records)
-	s.Refresh()
+	s.reseed(maxSeedings, s.walk.poke)
 }
 
-// Refresh puts the bootnodes back into the table and looks around, in the
-// background: for a network that has changed, or a device that has slept. The
-// library does so by itself every half hour.
-func (s *Service) Refresh() { s.reseed(maxSeedings, s.walk.poke) }
+// Refresh is for a network that has changed, or a device that has slept: it
+// puts the bootnodes back into the table and looks around, in the background,
+// and gives up the endpoint that peers have voted for once the votes are out of
+// date. The library looks around by itself every half hour.
+func (s *Service) Refresh() {
+	s.self.forgetVotes()
+	s.reseed(maxSeedings, s.walk.poke)
+}
 
 // reseed puts the bootnodes into the table, unless limit others are doing so,
 // and calls then.

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"time"
 
 	"github.com/ethereum/go-ethereum/p2p/enode"
 	gethenr "github.com/ethereum/go-ethereum/p2p/enr"
@@ -40,6 +41,11 @@ type self struct {
 	record   *enr.Record
 	reported *enr.Record
 	distrust bool // votes for IPv6 made no sense
+	// given is what set was told last, voted what votes made of it: the library
+	// forgets votes within minutes, and would go to and fro.
+	given, voted addresses
+	fallback     addresses // what the library falls back to
+	holdFrom     time.Time
 }
 
 func newSelf(cfg Config, key *ecdsa.PrivateKey, local netip.AddrPort) (*self, error) {
@@ -74,6 +80,12 @@ func (s *self) set(f enr.Fields) (*enr.Record, error) {
 		f.UDP = s.port
 	}
 	f.UDP6 = 0
+	given, voted := addresses{f.IP4, f.IP6, f.UDP}, s.voted
+	if given != s.given {
+		voted = addresses{}
+	}
+	now := voted.or(given)
+	f.IP4, f.IP6, f.UDP = now.ip4, now.ip6, now.udp
 	f, votes6, err := s.fit(f)
 	if err != nil {
 		return nil, err
@@ -81,6 +93,9 @@ func (s *self) set(f enr.Fields) (*enr.Record, error) {
 	entries, err := s.entriesOf(f)
 	if err != nil {
 		return nil, err
+	}
+	if given != s.given && s.given != (addresses{}) {
+		s.holdFrom = time.Now().Add(voteAge)
 	}
 	// What gets shorter first, what gets longer last.
 	for key := range s.entries {
@@ -92,7 +107,8 @@ func (s *self) set(f enr.Fields) (*enr.Record, error) {
 	s.put(entries, func(was, is int) bool { return is <= was })
 	s.setEndpoint(f, votes6)
 	s.put(entries, func(was, is int) bool { return is > was })
-	s.entries = entries
+	s.entries, s.given, s.voted = entries, given, voted
+	s.fallback = addresses{f.IP4, f.IP6, f.UDP}
 	s.refresh()
 	s.reported = s.record
 	return s.record, nil
@@ -239,7 +255,9 @@ func (s *self) refresh() {
 		s.distrust = true
 		s.node.SetStaticIP(net.IPv6unspecified)
 		s.refresh()
+		return
 	}
+	s.hold()
 }
 
 func (s *self) current() *enr.Record {

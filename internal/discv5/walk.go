@@ -16,14 +16,15 @@ import (
 )
 
 const (
-	// A walk looks at 10 records a second, after the first 64.
-	walkRate, walkBurst = 10, 64
-	// After so many records with nothing new among them, or as many as the table
-	// has, it pauses, ever longer: up to the second value in the first minutes.
-	walkBatch = 16
-	minPause  = 500 * time.Millisecond
-	maxPause  = 5 * time.Second
-	// After quietAfter with nothing new it pauses for quietPause.
+	// A walk comes across so many records a second, after the first.
+	walkRate, walkBurst = 50, 256
+	// After a lookup with nothing new there is a pause, ever longer, up to the
+	// second value in the first minutes.
+	minPause = 500 * time.Millisecond
+	maxPause = 5 * time.Second
+	// A lookup has no more records than that.
+	maxLookup = 512
+	// After quietAfter with nothing new there is a pause of quietPause.
 	quietAfter = 5 * time.Minute
 	quietPause = 20 * time.Second
 	// In each pause, so many nodes of the table are asked for a newer record, in
@@ -57,7 +58,11 @@ type walker struct {
 	seen  *recent[enode.ID, uint64] // number of the record handed out
 	crowd *recent[netip.Prefix, int]
 	next  *enode.Node // to be judged first
-	dull  int         // records with nothing new, in a row
+	// round are the nodes that the present lookup has come across. It names none
+	// twice: one that it knows belongs to the next.
+	round map[enode.ID]bool
+	dull  bool // nothing new in it yet
+	over  bool // a dull one has ended
 	pause time.Duration
 	news  time.Time // when there was something new
 	asks  *recent[enode.ID, time.Time]
@@ -83,6 +88,7 @@ func newWalker(s *Service) *walker {
 		crowd: newRecent[netip.Prefix, int](repeatAfter, maxSeen),
 		asks:  newRecent[enode.ID, time.Time](repeatAfter, maxSeen),
 		fresh: make(chan *enode.Node, 4*reask),
+		round: make(map[enode.ID]bool),
 	}
 }
 
@@ -140,8 +146,8 @@ func (w *walker) run() {
 		}
 		if time.Since(last) > staleAfter {
 			w.feet.leave()
-			w.feet, w.pause, w.dull = nil, 0, 0
-			w.news = time.Now()
+			w.feet = nil
+			w.hope()
 		}
 		r := w.find()
 		if r == nil {
@@ -165,6 +171,10 @@ func (w *walker) find() *enr.Record {
 			}
 			continue
 		}
+		if w.over {
+			w.over = false
+			w.rest()
+		}
 		n := w.step()
 		if n == nil {
 			continue
@@ -173,16 +183,21 @@ func (w *walker) find() *enr.Record {
 			w.hope()
 			return r
 		}
-		if w.dull++; w.dull >= walkBatch || w.dull >= len(w.s.udp.AllNodes()) {
-			w.dull = 0
-			w.rest()
-		}
 	}
 	return nil
 }
 
 // hope begins anew with short pauses.
-func (w *walker) hope() { w.dull, w.pause, w.news = 0, 0, time.Now() }
+func (w *walker) hope() { w.dull, w.over, w.pause, w.news = false, false, 0, time.Now() }
+
+// note follows where lookups begin and end, which the library doesn't say.
+func (w *walker) note(n *enode.Node) {
+	if w.round[n.ID()] || len(w.round) >= maxLookup {
+		w.over, w.dull = w.dull, true
+		clear(w.round)
+	}
+	w.round[n.ID()] = true
+}
 
 // rest pauses, and asks for news meanwhile.
 func (w *walker) rest() {
@@ -211,7 +226,9 @@ func (w *walker) await(d time.Duration, nodes <-chan *enode.Node) (n *enode.Node
 		w.feet.since = time.Time{}
 		if n == nil {
 			w.feet = nil
+			break
 		}
+		w.note(n)
 	case n = <-w.fresh:
 	case <-w.poked:
 		w.hope()
