@@ -58,13 +58,16 @@ var house = map[string][]string{
 	"internal/p2ptest":   nil,
 	"internal/archtest":  nil,
 	"internal/scorecard": nil,
+
+	"internal/dnsdisc/dnstest": {"internal/enr"},
+
 	"internal/storebench": {
 		"message", "sharding", "store", "store/sqlite", "store/postgres", "internal/pgtest",
 	},
 }
 
 // aids are packages that only tests and benchmarks import, whoever's tests.
-var aids = []string{"internal/p2ptest", "internal/pgtest", "store/storetest"}
+var aids = []string{"internal/p2ptest", "internal/pgtest", "internal/dnsdisc/dnstest", "store/storetest"}
 
 // joiners are packages whose tests may import anything: they are there to join
 // what is apart.

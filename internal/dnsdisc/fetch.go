@@ -1,0 +1,458 @@
+package dnsdisc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"time"
+)
+
+// fetch is one run of Client.Fetch. Lookups run in goroutines of their own;
+// everything here is touched by the one that called run.
+type fetch struct {
+	cfg   Config
+	main  URL
+	last  *List
+	trees map[URL]*reading
+	order []*reading
+
+	fresh, later []job // never tried; to be tried again
+	inFlight     int
+
+	lookups, records, bytes int
+	silent                  int // lookups without an answer, one after the other
+	stopped                 *Error
+}
+
+// reading is a tree being read.
+type reading struct {
+	tree
+	prev     *tree // as it was the last time
+	err      *Error
+	begun    map[begun]struct{}
+	gone     int  // entries that don't exist, though the root leads to them
+	reread   bool // the root, because of those
+	firstErr *Error
+}
+
+type begun struct {
+	id    id
+	links bool
+}
+
+// job is a name to be asked for: a tree's own, or an entry's.
+type job struct {
+	t     *reading
+	root  bool
+	ref   ref
+	depth int
+	links bool // the entry is below l
+	tries int
+	due   time.Time
+}
+
+func (j job) name() string {
+	if j.root {
+		return j.t.url.Domain
+	}
+	return string(j.ref) + "." + j.t.url.Domain
+}
+
+type answer struct {
+	job
+	r     *root
+	e     *entry
+	err   *Error
+	again bool // another try may help
+	gone  bool
+}
+
+func newFetch(cfg Config, u URL, last *List) *fetch {
+	if last != nil && (last.URL != u.String() || last.trees[u] == nil) {
+		last = nil
+	}
+	f := &fetch{cfg: cfg, main: u, last: last, trees: make(map[URL]*reading)}
+	f.follow(u)
+	return f
+}
+
+// follow begins to read a tree.
+func (f *fetch) follow(u URL) {
+	if f.trees[u] != nil {
+		return
+	}
+	if len(f.trees) > f.cfg.MaxLinks {
+		f.limit(u, fmt.Errorf("it links to more than %d trees", f.cfg.MaxLinks))
+		return
+	}
+	t := &reading{tree: tree{url: u}}
+	if f.last != nil {
+		t.prev = f.last.trees[u]
+	}
+	f.trees[u] = t
+	f.order = append(f.order, t)
+	f.fresh = append(f.fresh, job{t: t, root: true})
+}
+
+func (f *fetch) limit(u URL, cause error) {
+	if f.stopped == nil {
+		f.stopped = &Error{Tree: u.Domain, Err: ErrLimit, Cause: cause}
+	}
+}
+
+func (f *fetch) run(ctx context.Context) {
+	answers := make(chan answer, f.cfg.Concurrency)
+	for {
+		now := time.Now()
+		for f.inFlight < f.cfg.Concurrency && ctx.Err() == nil && !f.full() {
+			j, ok := f.next(now)
+			if !ok {
+				break
+			}
+			f.inFlight++
+			f.lookups++
+			go func() { answers <- f.cfg.ask(ctx, j) }()
+		}
+		if f.inFlight == 0 {
+			if ctx.Err() != nil || f.full() || len(f.later) == 0 && !f.rereadRoots() {
+				f.giveUp(ctx)
+				return
+			}
+			if len(f.fresh) > 0 {
+				continue
+			}
+		}
+		var wake <-chan time.Time
+		if len(f.later) > 0 && f.inFlight < f.cfg.Concurrency && ctx.Err() == nil {
+			timer := time.NewTimer(time.Until(slices.MinFunc(f.later, byDue).due))
+			defer timer.Stop()
+			wake = timer.C
+		}
+		if f.inFlight == 0 {
+			select {
+			case <-wake:
+			case <-ctx.Done():
+			}
+			continue
+		}
+		select {
+		case a := <-answers:
+			f.inFlight--
+			f.take(a)
+		case <-wake:
+		}
+	}
+}
+
+func byDue(a, b job) int { return a.due.Compare(b.due) }
+
+// full reports whether no more is to be asked.
+func (f *fetch) full() bool {
+	switch {
+	case f.stopped != nil:
+	case f.lookups >= f.cfg.MaxLookups && len(f.fresh)+len(f.later) > 0:
+		f.limit(f.main, fmt.Errorf("more than %d lookups", f.cfg.MaxLookups))
+	case f.records >= f.cfg.MaxRecords && len(f.fresh)+len(f.later) > 0:
+		f.limit(f.main, fmt.Errorf("more than %d records", f.cfg.MaxRecords))
+	case f.bytes > f.cfg.MaxBytes:
+		f.limit(f.main, fmt.Errorf("more than %d bytes", f.cfg.MaxBytes))
+	}
+	return f.stopped != nil
+}
+
+// next returns what to ask for now: what wasn't tried yet comes first.
+func (f *fetch) next(now time.Time) (job, bool) {
+	if len(f.fresh) > 0 {
+		j := f.fresh[0]
+		f.fresh = f.fresh[1:]
+		return j, true
+	}
+	if len(f.later) > 0 {
+		first := slices.MinFunc(f.later, byDue)
+		if !first.due.After(now) {
+			i := slices.IndexFunc(f.later, func(j job) bool { return j == first })
+			f.later = slices.Delete(f.later, i, i+1)
+			return first, true
+		}
+	}
+	return job{}, false
+}
+
+// ask makes one lookup.
+func (cfg Config) ask(ctx context.Context, j job) (a answer) {
+	a.job = j
+	a.tries++
+	defer func() {
+		if p := recover(); p != nil {
+			a.r, a.e, a.again = nil, nil, false
+			a.err = &Error{Tree: j.t.url.Domain, Err: ErrNoAnswer, Cause: fmt.Errorf("the resolver panicked: %v", p)}
+		}
+	}()
+	ctx, cancel := context.WithTimeout(ctx, cfg.Timeout)
+	defer cancel()
+	var unfit *Error
+	fit := func(txts []string) bool {
+		if j.root {
+			a.r, unfit = pickRoot(j.t.url, txts)
+			return a.r != nil
+		}
+		var ok bool
+		if a.e, ok = j.ref.pick(txts); !ok {
+			unfit = &Error{Tree: j.t.url.Domain, Err: ErrNoAnswer, Cause: fmt.Errorf("%s: %w", j.name(), errUnfit)}
+		}
+		return ok
+	}
+	txts, err := cfg.lookup(ctx, j.name(), fit)
+	switch {
+	case a.r != nil || a.e != nil:
+	case err != nil && !isNotFound(err):
+		a.err = &Error{Tree: j.t.url.Domain, Err: ErrNoAnswer, Cause: err}
+		a.again = true
+	case err != nil || len(txts) == 0:
+		a.err = &Error{Tree: j.t.url.Domain, Err: ErrNoTree, Cause: err}
+		a.gone, a.again = true, !j.root
+	default:
+		a.err = unfit
+		a.again = !j.root
+	}
+	return a
+}
+
+// lookup asks until an answer is fit, which only a chain can try.
+func (cfg Config) lookup(ctx context.Context, name string, fit func([]string) bool) ([]string, error) {
+	if c, ok := cfg.Resolver.(*chain); ok {
+		return c.lookup(ctx, name, fit)
+	}
+	txts, err := cfg.Resolver.LookupTXT(ctx, name)
+	if err == nil && len(txts) > 0 {
+		fit(txts)
+	}
+	return txts, err
+}
+
+// take takes in an answer.
+func (f *fetch) take(a answer) {
+	if a.err != nil {
+		f.failed(a)
+		return
+	}
+	f.silent = 0
+	if a.root {
+		f.takeRoot(a.t, a.r)
+		return
+	}
+	f.adopt(a.t, a.e, a.depth, a.links)
+}
+
+func (f *fetch) failed(a answer) {
+	if errors.Is(a.err, ErrNoAnswer) {
+		f.silent++
+		if f.silent >= 3*f.cfg.Concurrency && f.stopped == nil {
+			f.stopped = a.err
+		}
+	} else {
+		f.silent = 0
+	}
+	if a.again && a.tries < f.cfg.Tries {
+		wait := f.cfg.Backoff << min(a.tries-1, 10)
+		a.due = time.Now().Add(wait/2 + rand.N(wait+1))
+		f.later = append(f.later, a.job)
+		return
+	}
+	if a.root {
+		if a.t.root == nil {
+			a.t.err = a.err
+			f.keepPrevious(a.t)
+		}
+		return
+	}
+	if a.gone {
+		a.t.gone++
+	}
+	if a.t.firstErr == nil {
+		a.t.firstErr = a.err
+	}
+}
+
+// keepPrevious goes on with the tree as it was before.
+func (f *fetch) keepPrevious(t *reading) {
+	if t.prev == nil || t.root != nil {
+		return
+	}
+	t.root, t.older, t.entries = t.prev.root, t.prev.older, t.prev.entries
+	if t.url != f.main {
+		f.begin(t)
+	}
+}
+
+func (f *fetch) takeRoot(t *reading, r *root) {
+	if t.root != nil { // read again
+		if r.text == t.root.text || r.seq < t.root.seq {
+			return
+		}
+		t.root, t.gone, t.firstErr = r, 0, nil
+		f.begin(t)
+		return
+	}
+	if t.prev != nil && r.seq < t.prev.root.seq {
+		t.err = &Error{Tree: t.url.Domain, Err: ErrReplay, Cause: fmt.Errorf("%d after %d", r.seq, t.prev.root.seq)}
+		f.keepPrevious(t)
+		return
+	}
+	t.root = r
+	f.begin(t)
+}
+
+// begin walks down from a root.
+func (f *fetch) begin(t *reading) {
+	t.begun = make(map[begun]struct{})
+	entries := t.entries
+	t.entries = make(map[id]*entry)
+	for k, e := range entries {
+		t.entries[k] = e
+	}
+	f.want(t, t.root.records, 0, false)
+	f.want(t, t.root.links, 0, true)
+}
+
+// want sees to it that an entry is read, if it isn't yet.
+func (f *fetch) want(t *reading, r ref, depth int, links bool) {
+	key := begun{r.id(), links}
+	if _, again := t.begun[key]; again {
+		return
+	}
+	if depth > f.cfg.MaxDepth {
+		f.limit(t.url, fmt.Errorf("branches more than %d deep", f.cfg.MaxDepth))
+		return
+	}
+	t.begun[key] = struct{}{}
+	e := t.get(r)
+	if e == nil {
+		e = t.prev.get(r)
+	}
+	if e != nil {
+		f.adopt(t, e, depth, links)
+		return
+	}
+	f.fresh = append(f.fresh, job{t: t, ref: r, depth: depth, links: links})
+}
+
+// adopt puts an entry into the tree and goes on below it.
+func (f *fetch) adopt(t *reading, e *entry, depth int, links bool) {
+	key := id(e.sum[:minHash])
+	if t.entries[key] == nil {
+		t.entries[key] = e
+		f.bytes += len(e.text)
+	}
+	switch {
+	case e.branch:
+		for _, i := range rand.Perm(len(e.children)) { // a different part of what is too large
+			f.want(t, e.children[i], depth+1, links)
+		}
+	case e.record != nil && !links:
+		f.records++
+		if f.cfg.Found != nil && !t.prev.get(ref(b32.EncodeToString(key[:]))).isRecord() {
+			f.cfg.Found(t.url.String(), e.record)
+		}
+	case e.link != nil && links:
+		f.follow(*e.link)
+	}
+}
+
+func (e *entry) isRecord() bool { return e != nil && e.record != nil }
+
+// rereadRoots looks, once, whether the trees changed while they were read.
+func (f *fetch) rereadRoots() (any bool) {
+	for _, t := range f.order {
+		if t.gone > 0 && !t.reread {
+			t.reread, any = true, true
+			f.fresh = append(f.fresh, job{t: t, root: true})
+		}
+	}
+	return any
+}
+
+// giveUp accounts for what wasn't asked any more.
+func (f *fetch) giveUp(ctx context.Context) {
+	for _, t := range f.order {
+		if t.root != nil || t.err != nil {
+			continue
+		}
+		t.err = f.stopped
+		if t.err == nil {
+			t.err = &Error{Tree: t.url.Domain, Err: ErrNoAnswer, Cause: context.Cause(ctx)}
+		}
+		f.keepPrevious(t)
+	}
+	if f.stopped == nil && ctx.Err() != nil {
+		f.stopped = &Error{Tree: f.main.Domain, Err: ErrIncomplete, Cause: context.Cause(ctx)}
+	}
+}
+
+// list returns what Fetch does.
+func (f *fetch) list() (*List, error) {
+	main := f.trees[f.main]
+	if main.err != nil {
+		return f.last, main.err
+	}
+	trees := make(map[URL]*tree)
+	for _, t := range f.order {
+		if t.root == nil {
+			continue
+		}
+		t.mergePrevious()
+		trees[t.url] = &t.tree
+	}
+	l := newList(f.main, trees, f.cfg.MaxRecords, f.cfg.Now())
+	if l.Failed == 0 && f.stopped == nil && !slices.ContainsFunc(f.order, func(t *reading) bool { return t.err != nil }) {
+		return l, nil
+	}
+	return l, f.err(l.Failed)
+}
+
+// mergePrevious adds what is known from before, in case something is missing.
+func (t *reading) mergePrevious() {
+	if t.prev != nil && t.prev.root != t.root {
+		t.older = t.prev.root
+		if t.prev.root.text == t.root.text || t.prev.older != nil {
+			t.older = t.prev.older
+		}
+		for k, e := range t.prev.entries {
+			if t.entries[k] == nil {
+				t.entries[k] = e
+			}
+		}
+	}
+	t.prune()
+}
+
+// err says what is missing.
+func (f *fetch) err(failed int) error {
+	if f.stopped != nil && errors.Is(f.stopped, ErrLimit) {
+		return f.stopped
+	}
+	for _, t := range f.order {
+		if t.err != nil {
+			return t.err
+		}
+	}
+	for _, t := range f.order {
+		if t.firstErr != nil {
+			return &Error{Tree: t.url.Domain, Err: ErrIncomplete, Cause: fmt.Errorf("%d, the first: %w", failed, t.firstErr.why())}
+		}
+	}
+	if f.stopped != nil {
+		return &Error{Tree: f.stopped.Tree, Err: ErrIncomplete, Cause: f.stopped.why()}
+	}
+	return &Error{Tree: f.main.Domain, Err: ErrIncomplete}
+}
+
+// why returns an entry's error without the name of its tree.
+func (e *Error) why() error {
+	if e.Cause != nil {
+		return e.Cause
+	}
+	return e.Err
+}
