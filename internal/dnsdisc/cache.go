@@ -106,7 +106,7 @@ func unmarshal(data string) (*List, error) {
 			return nil, errors.New("cut short")
 		}
 		rest = after
-		t, err := unmarshalTree(strings.Split(text, "\n"))
+		t, err := unmarshalTree(text)
 		if err != nil {
 			return nil, err
 		}
@@ -121,35 +121,38 @@ func unmarshal(data string) (*List, error) {
 	return newList(main, trees, MaxCacheSize, time.Unix(read, 0)), nil
 }
 
-func unmarshalTree(lines []string) (*tree, error) {
-	if len(lines) < 2 {
-		return nil, errors.New("a tree without root")
-	}
-	u, err := parseURL(lines[0])
+func unmarshalTree(text string) (*tree, error) {
+	first, rest, _ := strings.Cut(text, "\n")
+	u, err := parseURL(first)
 	if err != nil {
 		return nil, err
 	}
 	t := &tree{url: u, entries: make(map[id]*entry)}
-	if t.root, err = unmarshalRoot(u, lines[1]); err != nil {
+	first, rest, _ = strings.Cut(rest, "\n")
+	if t.root, err = unmarshalRoot(u, first); err != nil {
 		return nil, err
 	}
-	lines = lines[2:]
-	if len(lines) > 0 && strings.HasPrefix(lines[0], cacheOlder) {
-		if t.older, err = unmarshalRoot(u, lines[0][len(cacheOlder):]); err != nil {
+	if after, ok := strings.CutPrefix(rest, cacheOlder); ok {
+		first, rest, _ = strings.Cut(after, "\n")
+		if t.older, err = unmarshalRoot(u, first); err != nil {
 			return nil, err
 		}
-		lines = lines[1:]
 	}
-	texts := make(map[id]string, len(lines))
-	for _, text := range lines {
-		if len(text) <= maxText {
+	t.fill(byID(rest))
+	t.prune()
+	return t, nil
+}
+
+// byID finds entries among lines. What is shorter than any branch is of no use.
+func byID(lines string) map[id]string {
+	texts := make(map[id]string)
+	for text := range strings.SplitSeq(lines, "\n") {
+		if len(text) >= len(branchPrefix) && len(text) <= maxText {
 			sum := keccak256(text)
 			texts[id(sum[:minHash])] = text
 		}
 	}
-	t.fill(texts)
-	t.prune()
-	return t, nil
+	return texts
 }
 
 // fill takes from texts what the roots lead to; the rest isn't even parsed.

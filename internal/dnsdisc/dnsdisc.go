@@ -30,6 +30,9 @@ import (
 	"github.com/status-im/shoal/internal/enr"
 )
 
+// Refresh is how often a tree is worth reading again.
+const Refresh = 30 * time.Minute
+
 // Defaults of Config.
 const (
 	DefaultTimeout     = 5 * time.Second

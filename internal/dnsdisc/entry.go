@@ -5,8 +5,10 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"hash"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/decred/dcrd/dcrec/secp256k1/v4"
 	"github.com/decred/dcrd/dcrec/secp256k1/v4/ecdsa"
@@ -29,11 +31,21 @@ const (
 	minHash, maxHash = 12, 32 // bytes of a keccak256
 )
 
-func keccak256(text string) (sum [32]byte) {
-	h := sha3.NewLegacyKeccak256()
-	h.Write([]byte(text))
-	h.Sum(sum[:0])
-	return sum
+type hasher struct {
+	hash.Hash
+	buf []byte
+}
+
+var hashers = sync.Pool{New: func() any { return &hasher{Hash: sha3.NewLegacyKeccak256()} }}
+
+func keccak256(text string) [32]byte {
+	h := hashers.Get().(*hasher)
+	defer hashers.Put(h)
+	h.Reset()
+	h.buf = append(h.buf[:0], text...)
+	h.Write(h.buf)
+	h.buf = h.Sum(h.buf[:0])
+	return [32]byte(h.buf)
 }
 
 // ref is how an entry is named: a hash, cut short, as a DNS label.

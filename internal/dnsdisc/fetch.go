@@ -1,9 +1,11 @@
 package dnsdisc
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -21,9 +23,9 @@ type fetch struct {
 	fresh, later []job // never tried; to be tried again
 	inFlight     int
 
-	lookups, records, bytes int
-	silent                  int // lookups without an answer, one after the other
-	stopped                 *Error
+	lookups, bytes int
+	silent         int    // lookups without an answer, one after the other
+	stopped        *Error // and why nothing more is asked
 }
 
 // reading is a tree being read.
@@ -32,9 +34,10 @@ type reading struct {
 	prev     *tree // as it was the last time
 	err      *Error
 	begun    map[begun]struct{}
-	gone     int  // entries that don't exist, though the root leads to them
-	reread   bool // the root, because of those
-	firstErr *Error
+	records  int
+	gone     int   // entries that don't exist, though the root leads to them
+	reread   bool  // the root, because of those
+	firstErr error // why an entry is missing
 }
 
 type begun struct {
@@ -124,25 +127,28 @@ func (f *fetch) run(ctx context.Context) {
 				continue
 			}
 		}
-		var wake <-chan time.Time
-		if len(f.later) > 0 && f.inFlight < f.cfg.Concurrency && ctx.Err() == nil {
-			timer := time.NewTimer(time.Until(slices.MinFunc(f.later, byDue).due))
-			defer timer.Stop()
-			wake = timer.C
-		}
-		if f.inFlight == 0 {
-			select {
-			case <-wake:
-			case <-ctx.Done():
-			}
-			continue
-		}
-		select {
-		case a := <-answers:
-			f.inFlight--
-			f.take(a)
-		case <-wake:
-		}
+		f.wait(ctx, answers)
+	}
+}
+
+// wait waits until there is something to do, and takes in an answer.
+func (f *fetch) wait(ctx context.Context, answers <-chan answer) {
+	var due <-chan time.Time
+	var done <-chan struct{}
+	if len(f.later) > 0 && f.inFlight < f.cfg.Concurrency && ctx.Err() == nil {
+		timer := time.NewTimer(time.Until(slices.MinFunc(f.later, byDue).due))
+		defer timer.Stop()
+		due = timer.C
+	}
+	if f.inFlight == 0 {
+		done = ctx.Done() // lookups under way end with it on their own
+	}
+	select {
+	case a := <-answers:
+		f.inFlight--
+		f.take(a)
+	case <-due:
+	case <-done:
 	}
 }
 
@@ -152,14 +158,22 @@ func byDue(a, b job) int { return a.due.Compare(b.due) }
 func (f *fetch) full() bool {
 	switch {
 	case f.stopped != nil:
-	case f.lookups >= f.cfg.MaxLookups && len(f.fresh)+len(f.later) > 0:
+	case len(f.fresh)+len(f.later) == 0:
+	case f.lookups >= f.cfg.MaxLookups:
 		f.limit(f.main, fmt.Errorf("more than %d lookups", f.cfg.MaxLookups))
-	case f.records >= f.cfg.MaxRecords && len(f.fresh)+len(f.later) > 0:
-		f.limit(f.main, fmt.Errorf("more than %d records", f.cfg.MaxRecords))
+	case f.records() >= f.cfg.MaxRecords && len(f.fresh)+len(f.later) > 0:
+		f.limit(f.main, fmt.Errorf("%d records, and more", f.cfg.MaxRecords))
 	case f.bytes > f.cfg.MaxBytes:
 		f.limit(f.main, fmt.Errorf("more than %d bytes", f.cfg.MaxBytes))
 	}
 	return f.stopped != nil
+}
+
+func (f *fetch) records() (n int) {
+	for _, t := range f.order {
+		n += t.records
+	}
+	return n
 }
 
 // next returns what to ask for now: what wasn't tried yet comes first.
@@ -184,25 +198,12 @@ func (f *fetch) next(now time.Time) (job, bool) {
 func (cfg Config) ask(ctx context.Context, j job) (a answer) {
 	a.job = j
 	a.tries++
-	defer func() {
-		if p := recover(); p != nil {
-			a.r, a.e, a.again = nil, nil, false
-			a.err = &Error{Tree: j.t.url.Domain, Err: ErrNoAnswer, Cause: fmt.Errorf("the resolver panicked: %v", p)}
-		}
-	}()
 	ctx, cancel := context.WithTimeout(ctx, cfg.Timeout)
 	defer cancel()
 	var unfit *Error
 	fit := func(txts []string) bool {
-		if j.root {
-			a.r, unfit = pickRoot(j.t.url, txts)
-			return a.r != nil
-		}
-		var ok bool
-		if a.e, ok = j.ref.pick(txts); !ok {
-			unfit = &Error{Tree: j.t.url.Domain, Err: ErrNoAnswer, Cause: fmt.Errorf("%s: %w", j.name(), errUnfit)}
-		}
-		return ok
+		unfit = a.read(txts)
+		return unfit == nil
 	}
 	txts, err := cfg.lookup(ctx, j.name(), fit)
 	switch {
@@ -220,16 +221,37 @@ func (cfg Config) ask(ctx context.Context, j job) (a answer) {
 	return a
 }
 
-// lookup asks until an answer is fit, which only a chain can try.
+// lookup asks until an answer is fit, for which a chain has several resolvers.
 func (cfg Config) lookup(ctx context.Context, name string, fit func([]string) bool) ([]string, error) {
 	if c, ok := cfg.Resolver.(*chain); ok {
 		return c.lookup(ctx, name, fit)
 	}
-	txts, err := cfg.Resolver.LookupTXT(ctx, name)
+	txts, err := lookup(ctx, cfg.Resolver, name, 0)
 	if err == nil && len(txts) > 0 {
 		fit(txts)
 	}
 	return txts, err
+}
+
+// read finds what was asked for among txts.
+func (a *answer) read(txts []string) (err *Error) {
+	t := a.t
+	if !a.root {
+		var ok bool
+		if a.e, ok = a.ref.pick(txts); !ok {
+			return &Error{Tree: t.url.Domain, Err: ErrNoAnswer, Cause: fmt.Errorf("%s: %w", a.name(), errUnfit)}
+		}
+		return nil
+	}
+	if a.r, err = pickRoot(t.url, txts); err != nil {
+		return err
+	}
+	if t.prev != nil && a.r.seq < t.prev.root.seq {
+		err = &Error{Tree: t.url.Domain, Err: ErrReplay, Cause: fmt.Errorf("seq %d after %d", a.r.seq, t.prev.root.seq)}
+		a.r = nil
+		return err
+	}
+	return nil
 }
 
 // take takes in an answer.
@@ -272,7 +294,7 @@ func (f *fetch) failed(a answer) {
 		a.t.gone++
 	}
 	if a.t.firstErr == nil {
-		a.t.firstErr = a.err
+		a.t.firstErr = cmp.Or(a.err.Cause, errNoEntry)
 	}
 }
 
@@ -296,22 +318,16 @@ func (f *fetch) takeRoot(t *reading, r *root) {
 		f.begin(t)
 		return
 	}
-	if t.prev != nil && r.seq < t.prev.root.seq {
-		t.err = &Error{Tree: t.url.Domain, Err: ErrReplay, Cause: fmt.Errorf("%d after %d", r.seq, t.prev.root.seq)}
-		f.keepPrevious(t)
-		return
-	}
 	t.root = r
 	f.begin(t)
 }
 
 // begin walks down from a root.
 func (f *fetch) begin(t *reading) {
-	t.begun = make(map[begun]struct{})
-	entries := t.entries
-	t.entries = make(map[id]*entry)
-	for k, e := range entries {
-		t.entries[k] = e
+	t.begun, t.records = make(map[begun]struct{}), 0
+	t.entries = maps.Clone(t.entries)
+	if t.entries == nil {
+		t.entries = make(map[id]*entry)
 	}
 	f.want(t, t.root.records, 0, false)
 	f.want(t, t.root.links, 0, true)
@@ -342,7 +358,8 @@ func (f *fetch) want(t *reading, r ref, depth int, links bool) {
 // adopt puts an entry into the tree and goes on below it.
 func (f *fetch) adopt(t *reading, e *entry, depth int, links bool) {
 	key := id(e.sum[:minHash])
-	if t.entries[key] == nil {
+	_, known := t.entries[key]
+	if !known {
 		t.entries[key] = e
 		f.bytes += len(e.text)
 	}
@@ -352,16 +369,14 @@ func (f *fetch) adopt(t *reading, e *entry, depth int, links bool) {
 			f.want(t, e.children[i], depth+1, links)
 		}
 	case e.record != nil && !links:
-		f.records++
-		if f.cfg.Found != nil && !t.prev.get(ref(b32.EncodeToString(key[:]))).isRecord() {
+		t.records++
+		if f.cfg.Found != nil && !known && !t.prev.has(key) {
 			f.cfg.Found(t.url.String(), e.record)
 		}
 	case e.link != nil && links:
 		f.follow(*e.link)
 	}
 }
-
-func (e *entry) isRecord() bool { return e != nil && e.record != nil }
 
 // rereadRoots looks, once, whether the trees changed while they were read.
 func (f *fetch) rereadRoots() (any bool) {
@@ -440,19 +455,11 @@ func (f *fetch) err(failed int) error {
 	}
 	for _, t := range f.order {
 		if t.firstErr != nil {
-			return &Error{Tree: t.url.Domain, Err: ErrIncomplete, Cause: fmt.Errorf("%d, the first: %w", failed, t.firstErr.why())}
+			return &Error{Tree: t.url.Domain, Err: ErrIncomplete, Cause: fmt.Errorf("%d, the first: %w", failed, t.firstErr)}
 		}
 	}
 	if f.stopped != nil {
-		return &Error{Tree: f.stopped.Tree, Err: ErrIncomplete, Cause: f.stopped.why()}
+		return &Error{Tree: f.stopped.Tree, Err: ErrIncomplete, Cause: cmp.Or(f.stopped.Cause, f.stopped.Err)}
 	}
 	return &Error{Tree: f.main.Domain, Err: ErrIncomplete}
-}
-
-// why returns an entry's error without the name of its tree.
-func (e *Error) why() error {
-	if e.Cause != nil {
-		return e.Cause
-	}
-	return e.Err
 }

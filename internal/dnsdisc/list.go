@@ -48,6 +48,8 @@ func (t *tree) get(r ref) *entry {
 	return nil
 }
 
+func (t *tree) has(k id) bool { return t != nil && t.entries[k] != nil }
+
 // walk calls visit for every entry below a hash, each once, in the order of the
 // tree, and returns how many are missing.
 func (t *tree) walk(top ref, visit func(e *entry)) (missing int) {
@@ -119,16 +121,19 @@ func newList(u URL, trees map[URL]*tree, maxRecords int, read time.Time) *List {
 	}
 	var older []*tree
 	queue := []URL{u}
+	seen := make(map[URL]struct{})
 	for ; len(queue) > 0; queue = queue[1:] {
-		t := trees[queue[0]]
-		if l.trees[queue[0]] != nil {
+		u := queue[0]
+		if _, again := seen[u]; again {
 			continue
 		}
+		seen[u] = struct{}{}
+		t := trees[u]
 		if t == nil || t.root == nil {
 			l.Failed++
 			continue
 		}
-		l.trees[queue[0]] = t
+		l.trees[u] = t
 		l.Failed += t.walk(t.root.records, func(e *entry) {
 			refuse(e.refused, e.bad)
 			switch {

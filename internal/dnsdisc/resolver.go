@@ -33,8 +33,8 @@ func At(addr string) (Resolver, error) {
 	if _, err := netip.ParseAddr(host); err != nil && checkDomain(strings.ToLower(host)) != nil {
 		return nil, fmt.Errorf("dnsdisc: %q isn't the address of a DNS server", addr)
 	}
-	if _, err := net.LookupPort("udp", port); err != nil {
-		return nil, fmt.Errorf("dnsdisc: %q isn't the address of a DNS server: %w", addr, err)
+	if n, err := net.LookupPort("udp", port); err != nil || n == 0 {
+		return nil, fmt.Errorf("dnsdisc: %q isn't the address of a DNS server", addr)
 	}
 	server := net.JoinHostPort(host, port)
 	return rooted(&net.Resolver{
@@ -80,7 +80,10 @@ type chain struct {
 	first     atomic.Int32
 }
 
-var errUnfit = errors.New("the answer isn't what was asked for")
+var (
+	errUnfit   = errors.New("the answer isn't what was asked for")
+	errNoEntry = errors.New("an entry doesn't exist")
+)
 
 // LookupTXT implements Resolver.
 func (c *chain) LookupTXT(ctx context.Context, name string) ([]string, error) {
@@ -97,7 +100,7 @@ func (c *chain) lookup(ctx context.Context, name string, fit func([]string) bool
 	first := int(c.first.Load())
 	for i := range c.resolvers {
 		at := (first + i) % len(c.resolvers)
-		txts, err := lookupFor(share(ctx, len(c.resolvers)-i), c.resolvers[at], ctx, name)
+		txts, err := lookup(ctx, c.resolvers[at], name, share(ctx, len(c.resolvers)-i))
 		switch {
 		case err == nil && len(txts) > 0 && fit(txts):
 			c.first.Store(int32(at))
@@ -117,10 +120,18 @@ func (c *chain) lookup(ctx context.Context, name string, fit func([]string) bool
 	case unfit != nil:
 		return unfit, nil // the caller sees what is wrong with it
 	case len(open) > 0:
-		return nil, errors.Join(open...)
+		return nil, inOneLine(open)
 	default:
 		return nil, missing[0]
 	}
+}
+
+func inOneLine(errs []error) error {
+	err := errs[0]
+	for _, next := range errs[1:] {
+		err = fmt.Errorf("%w; %w", err, next)
+	}
+	return err
 }
 
 // share divides what is left of ctx's time.
@@ -132,7 +143,13 @@ func share(ctx context.Context, among int) time.Duration {
 	return time.Until(deadline) / time.Duration(among)
 }
 
-func lookupFor(limit time.Duration, r Resolver, ctx context.Context, name string) ([]string, error) {
+// lookup asks one resolver, with a limit if there is to be one.
+func lookup(ctx context.Context, r Resolver, name string, limit time.Duration) (txts []string, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			txts, err = nil, fmt.Errorf("the resolver panicked: %v", p)
+		}
+	}()
 	if limit > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, limit)

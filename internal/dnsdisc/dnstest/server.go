@@ -163,8 +163,10 @@ func (s *Server) look(m *dnsmessage.Message, q dnsmessage.Question) bool {
 	}
 	txts, delay, err := s.zone.look(q.Name.String())
 	if delay > 0 {
+		timer := time.NewTimer(delay)
+		defer timer.Stop()
 		select {
-		case <-time.After(delay):
+		case <-timer.C:
 		case <-s.ctx.Done():
 			return false
 		}

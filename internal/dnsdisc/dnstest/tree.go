@@ -70,10 +70,6 @@ func Publish(key crypto.PrivKey, domain string, c Content) (Tree, error) {
 	if err != nil {
 		return Tree{}, err
 	}
-	raw, err := key.Raw()
-	if err != nil {
-		return Tree{}, err
-	}
 	t := Tree{URL: url, Domain: domain, TXT: make(map[string]string)}
 	leaves := make([]string, 0, len(c.Records)+len(c.Leaves))
 	for _, r := range c.Records {
@@ -89,8 +85,8 @@ func Publish(key crypto.PrivKey, domain string, c Content) (Tree, error) {
 	}
 	e := t.grow(leaves, width)
 	l := t.grow(c.Links, width)
-	t.TXT[domain] = sign(raw, fmt.Sprintf("enrtree-root:v1 e=%s l=%s seq=%d", e, l, c.Seq))
-	return t, nil
+	t.TXT[domain], err = Sign(key, fmt.Sprintf("enrtree-root:v1 e=%s l=%s seq=%d", e, l, c.Seq))
+	return t, err
 }
 
 func (t Tree) name(text string) string { return Label(text) + "." + t.Domain }
@@ -120,8 +116,13 @@ func (t Tree) grow(texts []string, width int) (label string) {
 	}
 }
 
-func sign(key []byte, text string) string {
-	sig := ecdsa.SignCompact(secp256k1.PrivKeyFromBytes(key), keccak256(text), false)
+// Sign returns a root: text, which says all the rest, and its signature.
+func Sign(key crypto.PrivKey, text string) (string, error) {
+	raw, err := key.Raw()
+	if err != nil {
+		return "", err
+	}
+	sig := ecdsa.SignCompact(secp256k1.PrivKeyFromBytes(raw), keccak256(text), false)
 	sig = append(sig[1:], sig[0]-27) // v comes last
-	return text + " sig=" + base64.RawURLEncoding.EncodeToString(sig)
+	return text + " sig=" + base64.RawURLEncoding.EncodeToString(sig), nil
 }
