@@ -25,7 +25,8 @@ type fetch struct {
 
 	lookups, bytes int
 	silent         int    // lookups without an answer, one after the other
-	stopped        *Error // and why nothing more is asked
+	limited        *Error // why something was left out
+	stopped        *Error // why nothing more is asked
 }
 
 // reading is a tree being read.
@@ -87,7 +88,7 @@ func (f *fetch) follow(u URL) {
 		return
 	}
 	if len(f.trees) > f.cfg.MaxLinks {
-		f.limit(u, fmt.Errorf("it links to more than %d trees", f.cfg.MaxLinks))
+		f.limit(f.main, fmt.Errorf("it links to more than %d trees", f.cfg.MaxLinks))
 		return
 	}
 	t := &reading{tree: tree{url: u}}
@@ -99,9 +100,10 @@ func (f *fetch) follow(u URL) {
 	f.fresh = append(f.fresh, job{t: t, root: true})
 }
 
+// limit notes that something is left out.
 func (f *fetch) limit(u URL, cause error) {
-	if f.stopped == nil {
-		f.stopped = &Error{Tree: u.Domain, Err: ErrLimit, Cause: cause}
+	if f.limited == nil {
+		f.limited = &Error{Tree: u.Domain, Err: ErrLimit, Cause: cause}
 	}
 }
 
@@ -135,7 +137,7 @@ func (f *fetch) run(ctx context.Context) {
 func (f *fetch) wait(ctx context.Context, answers <-chan answer) {
 	var due <-chan time.Time
 	var done <-chan struct{}
-	if len(f.later) > 0 && f.inFlight < f.cfg.Concurrency && ctx.Err() == nil {
+	if len(f.later) > 0 && f.inFlight < f.cfg.Concurrency && ctx.Err() == nil && f.stopped == nil {
 		timer := time.NewTimer(time.Until(slices.MinFunc(f.later, byDue).due))
 		defer timer.Stop()
 		due = timer.C
@@ -156,17 +158,21 @@ func byDue(a, b job) int { return a.due.Compare(b.due) }
 
 // full reports whether no more is to be asked.
 func (f *fetch) full() bool {
-	switch {
-	case f.stopped != nil:
-	case len(f.fresh)+len(f.later) == 0:
-	case f.lookups >= f.cfg.MaxLookups:
-		f.limit(f.main, fmt.Errorf("more than %d lookups", f.cfg.MaxLookups))
-	case f.records() >= f.cfg.MaxRecords && len(f.fresh)+len(f.later) > 0:
-		f.limit(f.main, fmt.Errorf("%d records, and more", f.cfg.MaxRecords))
-	case f.bytes > f.cfg.MaxBytes:
-		f.limit(f.main, fmt.Errorf("more than %d bytes", f.cfg.MaxBytes))
+	if f.stopped != nil || len(f.fresh)+len(f.later) == 0 {
+		return f.stopped != nil
 	}
-	return f.stopped != nil
+	switch {
+	case f.lookups >= f.cfg.MaxLookups:
+		f.limit(f.main, fmt.Errorf("%d lookups, and more needed", f.cfg.MaxLookups))
+	case f.records() >= f.cfg.MaxRecords:
+		f.limit(f.main, fmt.Errorf("%d records, and more", f.cfg.MaxRecords))
+	case f.bytes >= f.cfg.MaxBytes:
+		f.limit(f.main, fmt.Errorf("%d bytes, and more", f.cfg.MaxBytes))
+	default:
+		return false
+	}
+	f.stopped = f.limited
+	return true
 }
 
 func (f *fetch) records() (n int) {
@@ -421,7 +427,7 @@ func (f *fetch) list() (*List, error) {
 		trees[t.url] = &t.tree
 	}
 	l := newList(f.main, trees, f.cfg.MaxRecords, f.cfg.Now())
-	if l.Failed == 0 && f.stopped == nil && !slices.ContainsFunc(f.order, func(t *reading) bool { return t.err != nil }) {
+	if l.Failed == 0 && f.stopped == nil && f.limited == nil && !slices.ContainsFunc(f.order, func(t *reading) bool { return t.err != nil }) {
 		return l, nil
 	}
 	return l, f.err(l.Failed)
@@ -445,8 +451,8 @@ func (t *reading) mergePrevious() {
 
 // err says what is missing.
 func (f *fetch) err(failed int) error {
-	if f.stopped != nil && errors.Is(f.stopped, ErrLimit) {
-		return f.stopped
+	if f.limited != nil {
+		return f.limited
 	}
 	for _, t := range f.order {
 		if t.err != nil {

@@ -36,13 +36,29 @@ func At(addr string) (Resolver, error) {
 	if n, err := net.LookupPort("udp", port); err != nil || n == 0 {
 		return nil, fmt.Errorf("dnsdisc: %q isn't the address of a DNS server", addr)
 	}
-	server := net.JoinHostPort(host, port)
-	return rooted(&net.Resolver{
+	addr = net.JoinHostPort(host, port)
+	return server{addr, absolute{&net.Resolver{
 		PreferGo: true,
 		Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, network, server)
+			return new(net.Dialer).DialContext(ctx, network, addr)
 		},
-	}), nil
+	}}}, nil
+}
+
+type server struct {
+	addr string
+	Resolver
+}
+
+func (s server) LookupTXT(ctx context.Context, name string) ([]string, error) {
+	txts, err := s.Resolver.LookupTXT(ctx, name)
+	var d *net.DNSError
+	if errors.As(err, &d) {
+		mine := *d
+		mine.Server = s.addr // it names one of the system's
+		return txts, &mine
+	}
+	return txts, err
 }
 
 // absolute asks for a name as it is, and not within the system's search

@@ -1,0 +1,5 @@
+//go:build race
+
+package dnsdisc_test
+
+const garbage = 1_000
