@@ -25,7 +25,8 @@ func FuzzURL(f *testing.F) {
 		same, err := dnsdisc.ParseURL(u.String())
 		require.NoError(t, err)
 		require.Equal(t, u, same)
-		require.True(t, strings.EqualFold(u.String()[:63], text[:63]))
+		// But for the last digit, one bit of which says nothing.
+		require.True(t, strings.EqualFold(u.String()[:62], text[:62]))
 	})
 }
 

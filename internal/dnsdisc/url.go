@@ -47,7 +47,7 @@ func parseURL(text string) (u URL, err error) {
 	if len(key) != b32.EncodedLen(len(u.key)) {
 		return u, fmt.Errorf("a key has %d characters, not %d", b32.EncodedLen(len(u.key)), len(key))
 	}
-	raw, err := b32.DecodeString(strings.ToUpper(key))
+	raw, err := b32.DecodeString(upper(key))
 	if err != nil || len(raw) != len(u.key) {
 		return u, errors.New("the key isn't base32")
 	}
@@ -77,4 +77,14 @@ func checkDomain(domain string) error {
 		}
 	}
 	return nil
+}
+
+// upper is strings.ToUpper for ASCII: other letters have none among base32's.
+func upper(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r >= 'a' && r <= 'z' {
+			return r - 'a' + 'A'
+		}
+		return r
+	}, s)
 }
