@@ -273,6 +273,10 @@ func TestResolverPanics(t *testing.T) {
 
 // Row A6, through DNS: 10,000 leaves, few of which are of use.
 func TestGarbage(t *testing.T) {
+	garbage := 10_000
+	if raceEnabled {
+		garbage = 1_000
+	}
 	good := newRecords(t, 40)
 	var leaves []string
 	for i := range garbage {

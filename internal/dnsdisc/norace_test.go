@@ -2,4 +2,4 @@
 
 package dnsdisc_test
 
-const garbage = 10_000
+const raceEnabled = false

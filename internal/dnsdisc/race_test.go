@@ -2,4 +2,4 @@
 
 package dnsdisc_test
 
-const garbage = 1_000
+const raceEnabled = true
