@@ -143,11 +143,15 @@ func unmarshalTree(text string) (*tree, error) {
 	return t, nil
 }
 
-// byID finds entries among lines. What is shorter than any branch is of no use.
+// minCached is the length of the shortest entry that is worth keeping; no
+// record, link or branch with children is shorter.
+const minCached = 32
+
+// byID finds entries among lines.
 func byID(lines string) map[id]string {
 	texts := make(map[id]string)
 	for text := range strings.SplitSeq(lines, "\n") {
-		if len(text) >= len(branchPrefix) && len(text) <= maxText {
+		if len(text) >= minCached && len(text) <= maxText {
 			sum := keccak256(text)
 			texts[id(sum[:minHash])] = text
 		}

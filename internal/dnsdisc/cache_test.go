@@ -18,7 +18,7 @@ func cached(t testing.TB) (*dnsdisc.List, *dnstest.Zone, []byte) {
 	records := newRecords(t, 20)
 	linked := publish(t, newKey(t), "linked.example.org", dnstest.Content{Seq: 3, Records: records[15:]})
 	tree := publish(t, newKey(t), domain, dnstest.Content{
-		Seq: 2, Records: records[:16], Links: []string{linked.URL}, Leaves: []string{"rubbish, but signed for", "line\nbreak"},
+		Seq: 2, Records: records[:16], Links: []string{linked.URL}, Leaves: []string{"rubbish, but signed for by somebody", "line\nbreak"},
 	})
 	zone := dnstest.NewZone(tree, linked)
 	now := time.Unix(1_700_000_000, 0)

@@ -198,7 +198,7 @@ const sigLen = 65 // r ‖ s ‖ v, where v isn't needed
 
 // parseRoot reads a root; it doesn't verify the signature.
 func parseRoot(text string) (*root, error) {
-	fields := strings.Split(text, " ")
+	fields := strings.SplitN(text, " ", 6)
 	if fields[0] != rootV1 {
 		return nil, fmt.Errorf("version %.10q, not v1", strings.TrimPrefix(fields[0], rootPrefix))
 	}

@@ -24,10 +24,13 @@ type fetch struct {
 	inFlight     int
 
 	lookups, bytes int
-	silent         int    // lookups without an answer, one after the other
-	limited        *Error // why something was left out
-	stopped        *Error // why nothing more is asked
+	heard          time.Time // when the last answer came
+	limited        *Error    // why something was left out
+	stopped        *Error    // why nothing more is asked
 }
+
+// patience is for how many timeouts a resolver may be silent.
+const patience = 3
 
 // reading is a tree being read.
 type reading struct {
@@ -108,6 +111,7 @@ func (f *fetch) limit(u URL, cause error) {
 }
 
 func (f *fetch) run(ctx context.Context) {
+	f.heard = time.Now()
 	answers := make(chan answer, f.cfg.Concurrency)
 	for {
 		now := time.Now()
@@ -266,7 +270,7 @@ func (f *fetch) take(a answer) {
 		f.failed(a)
 		return
 	}
-	f.silent = 0
+	f.heard = time.Now()
 	if a.root {
 		f.takeRoot(a.t, a.r)
 		return
@@ -275,13 +279,11 @@ func (f *fetch) take(a answer) {
 }
 
 func (f *fetch) failed(a answer) {
-	if errors.Is(a.err, ErrNoAnswer) {
-		f.silent++
-		if f.silent >= 3*f.cfg.Concurrency && f.stopped == nil {
-			f.stopped = a.err
-		}
-	} else {
-		f.silent = 0
+	switch {
+	case !errors.Is(a.err, ErrNoAnswer):
+		f.heard = time.Now()
+	case time.Since(f.heard) >= patience*f.cfg.Timeout && f.stopped == nil:
+		f.stopped = a.err // whatever else there is, it won't be answered either
 	}
 	if a.again && a.tries < f.cfg.Tries {
 		wait := f.cfg.Backoff << min(a.tries-1, 10)
@@ -397,7 +399,8 @@ func (f *fetch) rereadRoots() (any bool) {
 
 // giveUp accounts for what wasn't asked any more.
 func (f *fetch) giveUp(ctx context.Context) {
-	for _, t := range f.order {
+	for i := 0; i < len(f.order); i++ { // the previous trees lead to more
+		t := f.order[i]
 		if t.root != nil || t.err != nil {
 			continue
 		}

@@ -404,6 +404,49 @@ func TestLinks(t *testing.T) {
 	})
 }
 
+// When the resolver falls silent, linked trees are kept too, and those that
+// they link to.
+func TestLinkedTreesAreKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		records := newRecords(t, 6)
+		last := publish(t, newKey(t), "last.example.org", dnstest.Content{Records: records[4:]})
+		middle := publish(t, newKey(t), "middle.example.org", dnstest.Content{Records: records[2:4], Links: []string{last.URL}})
+		first := publish(t, newKey(t), domain, dnstest.Content{Records: records[:2], Links: []string{middle.URL}})
+		zone := dnstest.NewZone(first, middle, last)
+		list, err := fetch(t, zone, first.URL, nil)
+		require.NoError(t, err)
+		require.Equal(t, texts(records), texts(list.Records))
+		for _, name := range []string{middle.Domain, last.Domain} {
+			zone.Fault(name, dnstest.Fault{Drop: true})
+			for _, total := range []time.Duration{0, 3 * time.Second} {
+				list, err = dnsdisc.New(dnsdisc.Config{Resolver: zone, Total: total}).Fetch(t.Context(), first.URL, list)
+				require.ErrorIs(t, err, dnsdisc.ErrNoAnswer)
+				require.Equal(t, texts(records), texts(list.Records))
+				require.Zero(t, list.Failed)
+			}
+		}
+	})
+}
+
+// However many leaves fail one after the other, those behind them are read.
+func TestManyBadLeaves(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		records := newRecords(t, 60)
+		tree := publish(t, newKey(t), domain, dnstest.Content{Records: records})
+		for _, concurrency := range []int{1, 8} {
+			zone := dnstest.NewZone(tree)
+			for _, name := range tree.Leaves[:58] {
+				zone.Fault(name, dnstest.Fault{Refuse: true})
+			}
+			client := dnsdisc.New(dnsdisc.Config{Resolver: zone, Concurrency: concurrency})
+			list, err := client.Fetch(t.Context(), tree.URL, nil)
+			require.ErrorIs(t, err, dnsdisc.ErrIncomplete)
+			require.Equal(t, texts(records[58:]), texts(list.Records))
+			require.Equal(t, 58, list.Failed)
+		}
+	})
+}
+
 func TestDuplicates(t *testing.T) {
 	node, other := newKey(t), newKey(t)
 	newest := newRecord(t, node, 9)
