@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/decred/dcrd/dcrec/secp256k1/v4"
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/stretchr/testify/require"
 
@@ -92,6 +93,44 @@ func TestRefused(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, list.Refused, again.Refused)
 	require.Equal(t, asked+1, zone.Lookups())
+}
+
+// Of a signature's two forms one counts, as with records.
+func TestHighS(t *testing.T) {
+	tree := publish(t, newKey(t), domain, dnstest.Content{})
+	text, encoded, _ := strings.Cut(tree.TXT[domain], " sig=")
+	sig, err := base64.RawURLEncoding.DecodeString(encoded)
+	require.NoError(t, err)
+	var s secp256k1.ModNScalar
+	s.SetByteSlice(sig[32:64])
+	s.Negate().PutBytesUnchecked(sig[32:64])
+	sig[64] ^= 1
+	zone := dnstest.NewZone(tree)
+	zone.Set(domain, text+" sig="+base64.RawURLEncoding.EncodeToString(sig))
+	_, err = fetch(t, zone, tree.URL, nil)
+	require.ErrorIs(t, err, dnsdisc.ErrSignature)
+}
+
+// A name that is another's but for its end isn't that entry's, known or not.
+func TestAlmostTheSameName(t *testing.T) {
+	f := newForge(t)
+	label := f.put(newRecords(t, 1)[0].String())
+	last, err := fetch(t, f.root(f.branch(label), f.branch(), 1), f.tree.URL, nil)
+	require.NoError(t, err)
+	end := "AA"
+	if strings.HasSuffix(label, end) {
+		end = "BA"
+	}
+	zone := f.root(f.branch(label[:len(label)-2]+end), f.branch(), 2)
+	zone.Set(label[:len(label)-2]+end+"."+domain, f.tree.TXT[label+"."+domain])
+	client := dnsdisc.New(dnsdisc.Config{Resolver: zone, Tries: 1})
+	list, err := client.Fetch(t.Context(), f.tree.URL, nil)
+	require.ErrorIs(t, err, dnsdisc.ErrIncomplete)
+	require.Empty(t, list.Records)
+	list, err = client.Fetch(t.Context(), f.tree.URL, last)
+	require.ErrorIs(t, err, dnsdisc.ErrIncomplete)
+	require.Equal(t, 1, list.Failed)
+	require.Len(t, list.Records, 1, "of the tree before")
 }
 
 // Row A4: a root's number at its ends.
