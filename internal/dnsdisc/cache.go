@@ -11,7 +11,7 @@ import (
 )
 
 // MaxCacheSize is the length in bytes of the longest List in binary form.
-const MaxCacheSize = 4 << 20
+const MaxCacheSize = 12 << 20
 
 const (
 	cacheHeader = "enrtrees 1" // the format's version
@@ -149,7 +149,7 @@ const minCached = 32
 
 // byID finds entries among lines.
 func byID(lines string) map[id]string {
-	texts := make(map[id]string)
+	texts := make(map[id]string, min(strings.Count(lines, "\n")+1, len(lines)/minCached))
 	for text := range strings.SplitSeq(lines, "\n") {
 		if len(text) >= minCached && len(text) <= maxText {
 			sum := keccak256(text)
