@@ -1,0 +1,5 @@
+//go:build !race
+
+package peerexchange_test
+
+const raceEnabled = false
