@@ -99,12 +99,15 @@ func records(from, n int) (all [][]byte) {
 }
 
 // forge signs whatever it is told to: key and value in turn, each in RLP.
-func forge(n int, pairs ...[]byte) []byte {
+func forge(n int, pairs ...[]byte) []byte { return forgeSeq(n, []byte{1}, pairs...) }
+
+// forgeSeq is forge with a number of its own, in RLP.
+func forgeSeq(n int, seq []byte, pairs ...[]byte) []byte {
 	raw, err := p2ptest.Key(n).Raw()
 	if err != nil {
 		panic(err)
 	}
-	content := slices.Concat(append([][]byte{rlp([]byte{1})}, pairs...)...)
+	content := slices.Concat(append([][]byte{seq}, pairs...)...)
 	h := sha3.NewLegacyKeccak256()
 	h.Write(list(content))
 	sig := ecdsa.Sign(secp256k1.PrivKeyFromBytes(raw), h.Sum(nil))

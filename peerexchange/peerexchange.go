@@ -96,7 +96,7 @@ const (
 	RefusedKey = "key"
 	// RefusedSignature: the peer it is about hasn't signed it.
 	RefusedSignature = "signature"
-	// RefusedShards: what it says about shards contradicts itself.
+	// RefusedShards: what it says about shards can't be read.
 	RefusedShards = "shards"
 	// RefusedNoAddress: it names no address.
 	RefusedNoAddress = "no address"
