@@ -3,6 +3,7 @@ package peerexchange_test
 import (
 	"bytes"
 	"errors"
+	"math/rand/v2"
 	"runtime"
 	"slices"
 	"testing"
@@ -127,7 +128,6 @@ func FuzzResponse(f *testing.F) {
 	for _, b := range hostile() {
 		f.Add(lengthed(2, b[:min(len(b), 2000)]))
 	}
-	f.Add(answer(bytes.Join(slices.Concat(bad()["shards"], bad()["malformed"]), nil)))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		const limit = 20
 		r, err := peerexchange.ResponseOf(b, limit)
@@ -159,16 +159,6 @@ func FuzzResponse(f *testing.F) {
 				verify(t, len(e) == 0, "record %d: %x", i, e)
 			}
 		}
-		a := peerexchange.Check(r, limit, "me")
-		left := r.More + len(r.Records) - len(a.Peers)
-		for _, n := range a.Refused {
-			left -= n
-		}
-		verify(t, left == 0, "%d records unaccounted for", left)
-		for _, p := range a.Peers {
-			verify(t, len(p.ENR) <= 300 && len(p.Info.Addrs) > 0 && p.Info.ID.Validate() == nil, "%+v", p)
-		}
-
 		r.More = 0
 		again, err := peerexchange.ResponseOf(peerexchange.AppendResponse(r), limit)
 		verify(t, err == nil && again.Code == r.Code && again.Desc == r.Desc, "written anew: %+v, %v", again, err)
@@ -184,6 +174,33 @@ func TestDecodersAllocateLittle(t *testing.T) {
 			limit := uint64(4*len(in) + slack)
 			require.LessOrEqual(t, allocated(func() { peerexchange.RequestOf(in) }), limit, i)
 			require.LessOrEqual(t, allocated(func() { peerexchange.ResponseOf(in, 60) }), limit, i)
+		}
+	}
+}
+
+// Whatever is made of an answer, every record is either in it or accounted for.
+func TestNoRecordIsLost(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	whole := answer(records(100, 6)...)
+	for range 40 {
+		b := slices.Clone(whole)
+		for range 1 + rng.IntN(4) {
+			b[rng.IntN(len(b))] = byte(rng.Uint32())
+		}
+		const limit = 4
+		r, err := peerexchange.ResponseOf(b, limit)
+		if err != nil {
+			continue
+		}
+		a := peerexchange.Check(r, limit-1, idOf(101))
+		left := r.More + len(r.Records) - len(a.Peers)
+		for _, n := range a.Refused {
+			left -= n
+		}
+		require.Zero(t, left)
+		require.Less(t, len(a.Peers), limit)
+		for _, p := range a.Peers {
+			require.Contains(t, records(100, 6), p.ENR)
 		}
 	}
 }

@@ -44,7 +44,7 @@ func TestSlowSenders(t *testing.T) {
 		hosts := p2ptest.Hosts(t, attackers+2)
 		p2ptest.Star(t, hosts)
 		server, honest := hosts[0], hosts[1]
-		s := serve(t, server, from(records(1000, 20)...), peerexchange.ServerConfig{})
+		s := serve(t, server, from(records(100, 20)...), peerexchange.ServerConfig{})
 		synctest.Wait()
 		before := p2ptest.Goroutines()
 		request := append([]byte{100}, unhex("0a020814")...)
