@@ -182,7 +182,7 @@ func TestDecodersAllocateLittle(t *testing.T) {
 func TestNoRecordIsLost(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	whole := answer(records(100, 6)...)
-	for range 40 {
+	for range 25 {
 		b := slices.Clone(whole)
 		for range 1 + rng.IntN(4) {
 			b[rng.IntN(len(b))] = byte(rng.Uint32())

@@ -137,7 +137,7 @@ func TestNumbersAtTheirEnds(t *testing.T) {
 		// Numbers of answers, in a response and in a record.
 		for _, v := range numbers {
 			for _, f := range []protowire.Number{1, 2, 9, 10, 11, 12, 100, 1<<29 - 1} {
-				b := lengthed(2, append(lengthed(1, lengthed(1, all[0])), varint(f, v)...))
+				b := lengthed(2, append(lengthed(1, lengthed(1, []byte("a record"))), varint(f, v)...))
 				answerBy(client, func([]byte) []byte { return b })
 				_, err := peerexchange.NewClient(server, fast).Ask(t.Context(), client.ID(), 20)
 				switch {
