@@ -9,19 +9,24 @@ import (
 	"github.com/status-im/shoal/internal/enr"
 )
 
-// read reads a record and says what is wrong with it, "" if nothing is.
-func read(raw []byte) (p Peer, wrong string) {
+// decode reads a record and says what is wrong with it, "" if nothing is.
+func decode(raw []byte) (r *enr.Record, wrong string) {
 	r, err := enr.Decode(raw)
 	switch {
+	case err == nil:
+		return r, ""
 	case errors.Is(err, enr.ErrTooLarge):
-		return Peer{}, RefusedTooLarge
+		return nil, RefusedTooLarge
 	case errors.Is(err, enr.ErrKey):
-		return Peer{}, RefusedKey
+		return nil, RefusedKey
 	case errors.Is(err, enr.ErrSignature):
-		return Peer{}, RefusedSignature
-	case err != nil:
-		return Peer{}, RefusedMalformed
+		return nil, RefusedSignature
 	}
+	return nil, RefusedMalformed
+}
+
+// describe is who r is about, unless something is wrong with it.
+func describe(r *enr.Record) (p Peer, wrong string) {
 	p = Peer{Info: r.AddrInfo(), ENR: r.Bytes(), Seq: r.Seq(), Capabilities: Capabilities(r.Capabilities())}
 	if len(p.Info.Addrs) == 0 {
 		return p, RefusedNoAddress
@@ -32,6 +37,15 @@ func read(raw []byte) (p Peer, wrong string) {
 	}
 	p.Shards = slices.Collect(shards.All())
 	return p, ""
+}
+
+// read is decode and describe.
+func read(raw []byte) (p Peer, wrong string) {
+	r, wrong := decode(raw)
+	if wrong != "" {
+		return Peer{}, wrong
+	}
+	return describe(r)
 }
 
 // check returns what holds of an answer to a question for n peers by self.

@@ -20,8 +20,9 @@ import (
 // called from many goroutines and must be quick. None: the peer is told that there
 // are none. A panic is contained.
 //
-// Records that aren't what a client can use are left out, as is the asking peer's
-// own. Nobody changes what is returned.
+// Records that some client couldn't read are left out, since one of them spoils the
+// whole answer for go-waku and js-waku, and so is the asking peer's own. Nobody
+// changes what is returned.
 type Sampler func(from peer.ID, n int) [][]byte
 
 // Defaults of [ServerConfig].
@@ -205,8 +206,7 @@ func (s *Server) failed(from peer.ID, err error) {
 	}
 }
 
-// fit remembers which records a client can use, and whose they are: go-waku and
-// js-waku throw away a whole answer for one record that they can't read.
+// fit remembers which records any client can read, and whose they are.
 type fit struct {
 	mu     sync.Mutex
 	owners map[string]peer.ID // by record; "": unfit
@@ -222,9 +222,10 @@ func (f *fit) owner(raw []byte) (owner peer.ID, ok bool) {
 	if known {
 		return owner, owner != ""
 	}
-	p, wrong := read(raw)
-	if wrong == "" {
-		owner = p.Info.ID
+	if r, wrong := decode(raw); wrong == "" && r.Whole() {
+		if p, wrong := describe(r); wrong == "" {
+			owner = p.Info.ID
+		}
 	}
 	if len(raw) > perPeer {
 		return "", false // not worth remembering

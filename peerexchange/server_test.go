@@ -141,6 +141,7 @@ func TestSampler(t *testing.T) {
 			flip(record(3)),
 			append(record(4), make([]byte, 1000)...),
 			forge(5, idPair(), keyPair(5)), // no address
+			forge(6, idPair(), ipPair(), pair("multiaddrs", []byte{0, 2, 0xff, 0xff}), keyPair(6), tcpPair()), // go-waku never returns
 			nil,
 		}, records(106, 2))
 		var asked []int
@@ -159,9 +160,9 @@ func TestSampler(t *testing.T) {
 		require.NoError(t, err)
 		require.Len(t, got.Peers, 1, "a sampler may give too many")
 		require.Equal(t, []int{30, 30, 30, 1}, asked)
-		require.EqualValues(t, 12, s.Stats().Unfit)
+		require.EqualValues(t, 15, s.Stats().Unfit)
 		require.EqualValues(t, 13, s.Stats().Peers)
-		require.Equal(t, 7, s.Remembered(), "nothing that is long")
+		require.Equal(t, 8, s.Remembered(), "nothing that is long")
 	})
 }
 
