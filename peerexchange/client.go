@@ -30,7 +30,8 @@ type ClientConfig struct {
 	// answer are looked at. 0: DefaultMaxPeers, the most that nwaku gives.
 	MaxPeers int
 	// Rate is how many questions a second one peer is asked; more wait. go-waku
-	// allows one. 0: DefaultClientRate. Negative: no limit.
+	// allows one. 0: DefaultClientRate. Negative: no limit, nor any wait after a
+	// StatusTooManyRequests.
 	Rate float64
 }
 
