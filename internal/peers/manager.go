@@ -1,0 +1,242 @@
+package peers
+
+import (
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/status-im/shoal/sharding"
+)
+
+// Defaults of [Config].
+const (
+	DefaultMaxConns = 300
+	DefaultPerAddr  = 30
+	DefaultMaxKnown = 2000
+)
+
+// Config configures a [Manager]. All but Self and Cluster may be zero.
+type Config struct {
+	// Self is the node's own id, Cluster the network it belongs to: peers that
+	// are said to serve shards of another one are refused.
+	Self    peer.ID
+	Cluster uint16
+	// MaxConns is how many connections the node may have, MaxInbound how many of
+	// these may be made by others. From nine tenths on peers are dropped, so that
+	// there is room for newcomers to be looked at. 0: DefaultMaxConns, and two
+	// thirds of MaxConns.
+	MaxConns, MaxInbound int
+	// PerAddr is how many inbound connections one address (IPv6: one /64) may
+	// have. 0: DefaultPerAddr.
+	PerAddr int
+	// MaxKnown is how many peers are remembered, twice MaxConns at least. 0:
+	// DefaultMaxKnown.
+	MaxKnown int
+	// AllowPrivate lets peers be dialled at loopback and LAN addresses, whoever
+	// tells of them; otherwise only the operator and the program may. Limits per
+	// address don't apply to such addresses.
+	AllowPrivate bool
+	// Rand is the source of all that is left to chance. nil: a random one.
+	Rand rand.Source
+}
+
+func (c Config) withDefaults() Config {
+	or := func(n, otherwise int) int {
+		if n > 0 {
+			return n
+		}
+		return otherwise
+	}
+	c.MaxConns = or(c.MaxConns, DefaultMaxConns)
+	c.MaxInbound = min(or(c.MaxInbound, max(1, c.MaxConns*2/3)), c.MaxConns)
+	c.PerAddr = or(c.PerAddr, DefaultPerAddr)
+	c.MaxKnown = max(or(c.MaxKnown, DefaultMaxKnown), 2*c.MaxConns)
+	if c.Rand == nil {
+		c.Rand = rand.NewPCG(rand.Uint64(), rand.Uint64())
+	}
+	return c
+}
+
+// Manager is a node's memory of peers and its judgement. Its methods may be called
+// from several goroutines; times that go back count as the latest one given.
+type Manager struct {
+	cfg Config
+
+	mu   sync.Mutex
+	rand *rand.Rand
+	now  time.Time
+
+	known    map[peer.ID]*entry
+	all      list
+	bySource [sources]list
+	tellers  map[teller]*list
+	hosts    map[place]*host
+	resting  []place // hosts where nobody known lives, and that rest; the oldest first
+	conns    list
+	dials    list
+
+	needs []Need
+	kept  map[peer.ID]bool
+
+	pace    pace
+	refused map[string]uint64
+	counts  counts
+}
+
+type counts struct{ dialled, reached, failed, dropped, forgotten uint64 }
+
+type teller struct {
+	source Source
+	from   string
+}
+
+// host is an address where peers live.
+type host struct {
+	members  []*entry
+	failures int // dials in a row that found nobody
+	until    time.Time
+	queued   bool // in resting
+}
+
+// entry is what is known of a peer.
+type entry struct {
+	id       peer.ID
+	source   Source // the most trusted one
+	teller   teller // who told first, of that source
+	seen     time.Time
+	addrs    []addr
+	good     *addr // where it was reached last
+	shards   sharding.Set
+	services Service
+	record   []byte
+	seq      uint64
+
+	// Dialling.
+	failures int
+	until    time.Time // it rests
+	pardoned time.Time // when a newer record ended its rest last
+	barred   bar
+	barUntil time.Time
+	lastErr  string
+	reached  time.Time // when it was last proven on a connection that we dialled
+	answers  time.Time // when it was last sure that others can reach it
+	expires  time.Time // of the dial
+
+	// The connection.
+	inbound bool
+	proven  bool
+	since   time.Time
+	at      addr // the other end's
+	alive   time.Time
+	rtt     time.Duration
+	dropped time.Time // when it was to be disconnected
+
+	pos [lists]int
+}
+
+// bar is why a peer isn't dialled however much it is needed. It ends when somebody
+// tells of the peer after its time.
+type bar uint8
+
+const (
+	notBarred bar = iota
+	dead
+	foreign
+	cut
+)
+
+func (b bar) String() string {
+	return [...]string{"", "dead", "foreign", "cut"}[b]
+}
+
+// New returns a Manager that knows nobody.
+func New(cfg Config) *Manager {
+	cfg = cfg.withDefaults()
+	m := &Manager{
+		cfg:     cfg,
+		rand:    rand.New(cfg.Rand),
+		known:   map[peer.ID]*entry{},
+		all:     list{slot: slotAll},
+		tellers: map[teller]*list{},
+		hosts:   map[place]*host{},
+		conns:   list{slot: slotConns},
+		dials:   list{slot: slotDials},
+		kept:    map[peer.ID]bool{},
+		refused: map[string]uint64{},
+	}
+	for i := range m.bySource {
+		m.bySource[i].slot = slotSource
+	}
+	return m
+}
+
+// enter begins an event: the caller unlocks.
+func (m *Manager) enter(now time.Time) {
+	m.mu.Lock()
+	if now.After(m.now) {
+		m.now = now
+	}
+}
+
+// Want sets what the node needs, in place of what it needed. Those that come first
+// are served first when little is to be had.
+func (m *Manager) Want(now time.Time, needs []Need) {
+	m.enter(now)
+	defer m.mu.Unlock()
+	m.needs = m.needs[:0]
+	for _, n := range needs {
+		n.Min = max(0, n.Min)
+		n.Target = max(n.Min, n.Target)
+		n.Outbound = max(0, n.Outbound)
+		m.needs = append(m.needs, n)
+	}
+}
+
+// Keep sets which peers are never dropped, in place of those it named before.
+func (m *Manager) Keep(ids ...peer.ID) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	clear(m.kept)
+	for _, id := range ids {
+		m.kept[id] = true
+	}
+}
+
+// NetworkChanged ends all rests: what failed may be reachable from here. How often
+// it failed isn't forgotten, so the next rest is as long as it would have been.
+func (m *Manager) NetworkChanged(now time.Time) {
+	m.enter(now)
+	defer m.mu.Unlock()
+	m.pace.streak = 0
+	for _, e := range m.all.items {
+		if e.barred == notBarred {
+			e.until = time.Time{}
+		}
+		if !e.reached.IsZero() {
+			e.failures = min(e.failures, 3)
+		}
+	}
+	for _, h := range m.hosts {
+		h.until = time.Time{}
+	}
+}
+
+// uses reports whether e, as far as is known, has what a need asks for.
+func (e *entry) uses(n *Need) bool {
+	return e.services.Has(n.Service) &&
+		(e.shards.Contains(n.Shard) || e.shards.Len() == 0 && !n.Service.Has(Relay))
+}
+
+// may reports whether e is worth a try for a need: what nobody has said might be.
+func (e *entry) may(n *Need) bool {
+	s := e.services
+	if e.reached.IsZero() && !e.proven {
+		s |= PeerExchange // records don't tell
+		if e.services == 0 {
+			s = ^Service(0)
+		}
+	}
+	return s.Has(n.Service) && (e.shards.Contains(n.Shard) || e.shards.Len() == 0)
+}

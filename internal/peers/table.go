@@ -1,0 +1,388 @@
+package peers
+
+import (
+	"slices"
+	"strings"
+	"time"
+)
+
+const (
+	// maxPerTeller is how many peers one teller's word is taken for, maxPerHost
+	// how many are believed to live at one address, maxPerRelay how many behind
+	// one relay.
+	maxPerTeller = 128
+	maxPerHost   = 8
+	maxPerRelay  = 64
+	// maxResting is how many addresses rest where nobody known lives.
+	maxResting = 1024
+	// samples is how many entries are looked at for one to be forgotten.
+	samples = 8
+	// staleAfter is how long after the last sighting a peer that was never tried
+	// may be forgotten for another.
+	staleAfter = time.Hour
+	// pardonEvery is how often a newer record ends a rest, at most.
+	pardonEvery = time.Hour
+	maxFrom     = 256 // bytes
+	maxRecord   = 512 // bytes; records have 300
+)
+
+// share is how much of the table a source may fill: a part of shares.
+var share = [sources]int{Static: 4, Application: 2, DNS: 4, Saved: 2, Rendezvous: 2, Discv5: 4, Exchange: 4, Inbound: 2}
+
+const shares = 8
+
+// Why a sighting is refused, as [Stats] has it.
+const (
+	refusedSelf     = "own record"
+	refusedInvalid  = "invalid"
+	refusedCluster  = "other cluster"
+	refusedAddress  = "no address to dial"
+	refusedHost     = "too many at one address"
+	refusedTeller   = "too many by one teller"
+	refusedSource   = "too many by one source"
+	refusedFull     = "table full"
+	refusedBarred   = "dead, foreign or cut"
+	refusedOutdated = "older record"
+)
+
+// Found takes note of what somebody tells of peers.
+func (m *Manager) Found(now time.Time, sightings ...Sighting) {
+	m.enter(now)
+	defer m.mu.Unlock()
+	for i := range sightings {
+		if why := m.found(&sightings[i]); why != "" {
+			m.refused[why]++
+		}
+	}
+}
+
+func (m *Manager) found(s *Sighting) (refused string) {
+	switch {
+	case s.Info.ID == m.cfg.Self:
+		return refusedSelf
+	case s.Source >= sources || s.Info.ID.Validate() != nil || len(s.Info.ID) > maxID || len(s.Record) > maxRecord:
+		return refusedInvalid
+	case s.Shards.Len() > 0 && s.Shards.Cluster() != m.cfg.Cluster:
+		return refusedCluster
+	}
+	e := m.known[s.Info.ID]
+	if e != nil && e.record != nil && (s.Record == nil && !s.Source.ours() || s.Record != nil && s.Seq < e.seq) {
+		return refusedOutdated
+	}
+	addrs := m.dialable(s)
+	if e != nil {
+		return m.again(e, s, addrs)
+	}
+	if len(addrs) == 0 {
+		return refusedAddress
+	}
+	if addrs = m.housed(nil, addrs, s.Source); len(addrs) == 0 {
+		return refusedHost
+	}
+	e = &entry{
+		id: s.Info.ID, source: s.Source, teller: teller{s.Source, strings.Clone(s.From[:min(len(s.From), maxFrom)])},
+		seen: m.now, shards: s.Shards, services: s.Services, record: slices.Clone(s.Record), seq: s.Seq,
+	}
+	if why := m.makeRoom(e); why != "" {
+		return why
+	}
+	m.insert(e)
+	m.settle(e, addrs)
+	return ""
+}
+
+// again takes note of what is told of a known peer.
+func (m *Manager) again(e *entry, s *Sighting, addrs []addr) (refused string) {
+	newer := s.Record != nil && (e.record == nil || s.Seq > e.seq)
+	switch {
+	case e.barred == notBarred:
+	case !m.now.Before(e.barUntil):
+		e.barred, e.failures, e.until = notBarred, 0, time.Time{}
+	case newer && e.barred != cut && m.pardon(e):
+	default:
+		return refusedBarred
+	}
+	if s.Source < e.source {
+		m.retell(e, teller{s.Source, strings.Clone(s.From[:min(len(s.From), maxFrom)])})
+	}
+	switch {
+	case newer:
+		if e.record != nil {
+			m.pardon(e)
+		}
+		if moved := m.housed(e, addrs, e.source); len(moved) > 0 {
+			if !e.connected() {
+				e.answers = time.Time{}
+			}
+			m.settle(e, moved)
+		}
+		e.record, e.seq = slices.Clone(s.Record), s.Seq
+		if !e.proven {
+			e.shards, e.services = s.Shards, s.Services|e.services&PeerExchange
+		}
+	case s.Record == nil:
+		more := slices.Clone(e.addrs)
+		for _, a := range addrs {
+			if len(more) < maxAddrs && !slices.ContainsFunc(more, func(b addr) bool { return b.ma.Equal(a.ma) }) {
+				more = append(more, a)
+			}
+		}
+		if more = m.housed(e, more, s.Source); len(more) > 0 {
+			m.settle(e, more)
+		}
+		if e.shards.Len() == 0 {
+			e.shards = s.Shards
+		}
+		if e.services == 0 {
+			e.services = s.Services
+		}
+	}
+	e.seen = m.now
+	return ""
+}
+
+// pardon ends a rest for a newer record's sake, but not time and again: who
+// publishes one every minute isn't dialled every minute.
+func (m *Manager) pardon(e *entry) bool {
+	if !e.pardoned.IsZero() && m.now.Sub(e.pardoned) < pardonEvery {
+		return false
+	}
+	if e.barred != notBarred {
+		e.barred, e.failures = notBarred, maxFailures-1
+	}
+	e.pardoned, e.until = m.now, time.Time{}
+	return true
+}
+
+// dialable are the addresses of a sighting that the node may dial.
+func (m *Manager) dialable(s *Sighting) (out []addr) {
+	hosts := 0
+	for _, a := range s.Info.Addrs[:min(len(s.Info.Addrs), maxTold)] {
+		x, ok := locate(a, s.Info.ID)
+		if !ok || x.local && !m.mayBeLocal(s.Source) ||
+			slices.ContainsFunc(out, func(b addr) bool { return b.ma.Equal(x.ma) }) {
+			continue
+		}
+		if !slices.ContainsFunc(out, func(b addr) bool { return b.host == x.host }) {
+			if hosts++; hosts > maxHosts {
+				continue
+			}
+		}
+		if out = append(out, x); len(out) == maxAddrs {
+			break
+		}
+	}
+	return out
+}
+
+func (m *Manager) mayBeLocal(s Source) bool { return m.cfg.AllowPrivate || s.ours() }
+
+// housed leaves out addresses where too many live already, unless one of these has
+// failed and can be forgotten.
+func (m *Manager) housed(e *entry, addrs []addr, source Source) []addr {
+	if source.trusted() || e != nil && !e.reached.IsZero() {
+		return addrs
+	}
+	return slices.DeleteFunc(addrs, func(a addr) bool {
+		h := m.hosts[a.host]
+		if a.local || h == nil || slices.Contains(h.members, e) {
+			return false
+		}
+		limit := maxPerHost
+		if a.host.circuit {
+			limit = maxPerRelay
+		}
+		if len(h.members) < limit {
+			return false
+		}
+		worst := m.worst(h.members)
+		if m.worth(worst) >= worthUntried {
+			return true
+		}
+		m.forget(worst)
+		return false
+	})
+}
+
+// What keeps an entry from being forgotten.
+const (
+	worthNothing = iota // dead, foreign or cut
+	worthFailing        // and never reached
+	worthStale          // nobody has told of it for long
+	worthUntried
+	worthGood // it was reached, or somebody trusted told of it
+	worthAll
+)
+
+func (m *Manager) worth(e *entry) int {
+	switch {
+	case e.connected(), e.dialling(), e.source == Static:
+		return worthAll
+	case e.barred != notBarred:
+		return worthNothing
+	case e.failures >= 4 && !e.source.ours():
+		return worthFailing
+	case !e.reached.IsZero(), e.source.trusted():
+		return worthGood
+	case e.failures > 0:
+		return worthFailing
+	case m.now.Sub(e.seen) > staleAfter:
+		return worthStale
+	}
+	return worthUntried
+}
+
+func (m *Manager) worst(of []*entry) (worst *entry) {
+	least := worthAll + 1
+	for _, e := range of {
+		if w := m.worth(e); w < least {
+			worst, least = e, w
+		}
+	}
+	return worst
+}
+
+// makeRoom makes sure that e may be inserted, or tells why not.
+func (m *Manager) makeRoom(e *entry) (refused string) {
+	if t := m.tellers[e.teller]; t != nil && len(t.items) >= maxPerTeller && e.teller.from != "" && !e.source.trusted() {
+		if !m.squeeze(t, worthUntried) {
+			return refusedTeller
+		}
+	}
+	if s := &m.bySource[e.source]; len(s.items) >= m.limit(e.source) && !m.squeeze(s, worthUntried) {
+		return refusedSource
+	}
+	if len(m.all.items) < m.cfg.MaxKnown {
+		return ""
+	}
+	if m.squeeze(&m.all, worthUntried) {
+		return ""
+	}
+	// Those of whom there are many leave room to those of whom there are few.
+	fullest := Source(0)
+	for s := range sources {
+		if m.fullness(s) > m.fullness(fullest) {
+			fullest = s
+		}
+	}
+	if m.fullness(e.source) < m.fullness(fullest)/2 && m.squeeze(&m.bySource[fullest], worthGood) {
+		return ""
+	}
+	return refusedFull
+}
+
+func (m *Manager) limit(s Source) int { return m.cfg.MaxKnown * share[s] / shares }
+
+func (m *Manager) fullness(s Source) float64 {
+	return float64(len(m.bySource[s].items)) / float64(m.limit(s))
+}
+
+// squeeze forgets an entry that is worth less than so much, if it meets one.
+func (m *Manager) squeeze(l *list, less int) bool {
+	worst := m.worst(l.some(m.rand, samples))
+	if worst == nil || m.worth(worst) >= less {
+		return false
+	}
+	m.forget(worst)
+	return true
+}
+
+func (m *Manager) insert(e *entry) {
+	m.known[e.id] = e
+	m.all.add(e)
+	m.enlist(e)
+}
+
+func (m *Manager) enlist(e *entry) {
+	m.bySource[e.source].add(e)
+	t := m.tellers[e.teller]
+	if t == nil {
+		t = &list{slot: slotTeller}
+		m.tellers[e.teller] = t
+	}
+	t.add(e)
+}
+
+func (m *Manager) delist(e *entry) {
+	m.bySource[e.source].remove(e)
+	t := m.tellers[e.teller]
+	if t.remove(e); len(t.items) == 0 {
+		delete(m.tellers, e.teller)
+	}
+}
+
+// retell notes that somebody more trusted tells of a peer, if there is room.
+func (m *Manager) retell(e *entry, by teller) {
+	if s := &m.bySource[by.source]; len(s.items) >= m.limit(by.source) {
+		return
+	}
+	if t := m.tellers[by]; t != nil && len(t.items) >= maxPerTeller && by.from != "" && !by.source.trusted() {
+		return
+	}
+	m.delist(e)
+	e.source, e.teller = by.source, by
+	m.enlist(e)
+}
+
+// forget drops an entry that is neither connected nor being dialled.
+func (m *Manager) forget(e *entry) {
+	m.settle(e, nil)
+	m.delist(e)
+	m.all.remove(e)
+	delete(m.known, e.id)
+	m.counts.forgotten++
+}
+
+// settle sets where a peer lives.
+func (m *Manager) settle(e *entry, addrs []addr) {
+	old := e.addrs
+	e.addrs = slices.Clip(addrs)
+	for _, a := range e.addrs {
+		if a.local {
+			continue
+		}
+		h := m.hosts[a.host]
+		if h == nil {
+			h = new(host)
+			m.hosts[a.host] = h
+		}
+		if !slices.Contains(h.members, e) {
+			h.members = append(h.members, e)
+		}
+	}
+	for _, a := range old {
+		h := m.hosts[a.host]
+		if h == nil || slices.ContainsFunc(addrs, func(b addr) bool { return b.host == a.host && !b.local }) {
+			continue
+		}
+		i := slices.Index(h.members, e)
+		if i < 0 {
+			continue
+		}
+		if h.members = slices.Delete(h.members, i, i+1); len(h.members) == 0 {
+			m.leave(a.host, h)
+		}
+	}
+}
+
+// leave is for a host where nobody known lives any more. If it rests, that is
+// remembered: made-up identities cost nothing.
+func (m *Manager) leave(p place, h *host) {
+	if !m.now.Before(h.until) {
+		delete(m.hosts, p)
+		return
+	}
+	switch {
+	case h.queued:
+	case len(m.resting) < maxResting:
+		m.resting, h.queued = append(m.resting, p), true
+	default:
+		i := m.rand.IntN(maxResting)
+		if other := m.hosts[m.resting[i]]; other != nil {
+			if other.queued = false; len(other.members) == 0 {
+				delete(m.hosts, m.resting[i])
+			}
+		}
+		m.resting[i], h.queued = p, true
+	}
+}

@@ -1,0 +1,194 @@
+package peers
+
+import (
+	"cmp"
+	"slices"
+	"time"
+)
+
+const (
+	// uselessAfter is how long an outbound peer of no use is left alone.
+	uselessAfter = time.Minute
+	// establishedAfter is how long an inbound peer must have been there not to be
+	// displaced by newcomers.
+	establishedAfter = 2 * time.Minute
+	// household is how many newcomers from one address are nothing unusual.
+	household = 4
+)
+
+// useless reports whether a peer says what it carries, and it is nothing of ours.
+func (p *planning) useless(e *entry) bool {
+	if !e.proven || e.shards.Len() == 0 || len(p.states) == 0 {
+		return false
+	}
+	for i := range p.states {
+		if e.shards.Contains(p.states[i].Shard) {
+			return false
+		}
+	}
+	return true
+}
+
+// spare reports whether all needs are met without e.
+func (p *planning) spare(e *entry) bool {
+	for i := range p.states {
+		s := &p.states[i]
+		if e.proven && e.uses(s.Need) && (s.have <= s.Min || !e.inbound && s.out <= s.Outbound) {
+			return false
+		}
+	}
+	return true
+}
+
+// surplus reports whether nobody would have to be dialled in e's place.
+func (p *planning) surplus(e *entry) bool {
+	for i := range p.states {
+		s := &p.states[i]
+		if e.uses(s.Need) && (s.have <= s.Target || !e.inbound && s.out <= s.Outbound) {
+			return false
+		}
+	}
+	return true
+}
+
+// trim drops what is above the limits.
+func (p *planning) trim() {
+	var in, out []*entry
+	for _, e := range p.conns.items {
+		switch {
+		case p.leaving(e):
+		case e.inbound:
+			in = append(in, e)
+		default:
+			out = append(out, e)
+		}
+	}
+	in = p.trimHosts(in)
+	over := max(len(in)-most(p.cfg.MaxInbound), len(in)+len(out)-most(p.cfg.MaxConns))
+	if over <= 0 {
+		return
+	}
+	for _, x := range p.ranked(in) {
+		if over <= 0 {
+			return
+		}
+		if p.spare(x.entry) {
+			p.drop(x.entry, x.reason())
+			over--
+			in = in[:len(in)-1] // by number
+		}
+	}
+	over = len(in) + len(out) - most(p.cfg.MaxConns)
+	slices.SortFunc(out, func(a, b *entry) int {
+		return cmp.Or(-cmpBool(p.useless(a), p.useless(b)), b.since.Compare(a.since), cmp.Compare(a.id, b.id))
+	})
+	for _, e := range out {
+		if over <= 0 {
+			return
+		}
+		if !p.kept[e.id] && e.proven && (p.useless(e) || p.surplus(e)) && p.spare(e) {
+			p.drop(e, "too many connections")
+			over--
+		}
+	}
+}
+
+// trimHosts drops the youngest from addresses that have too many connections, and
+// returns the others.
+func (p *planning) trimHosts(in []*entry) []*entry {
+	hosts := map[place]int{}
+	crowded := false
+	for _, e := range in {
+		if !e.at.local {
+			hosts[e.at.host]++
+			crowded = crowded || hosts[e.at.host] > p.cfg.PerAddr
+		}
+	}
+	if !crowded {
+		return in
+	}
+	slices.SortFunc(in, youngestFirst)
+	return slices.DeleteFunc(in, func(e *entry) bool {
+		if e.at.local || hosts[e.at.host] <= p.cfg.PerAddr || p.kept[e.id] || !p.spare(e) {
+			return false
+		}
+		hosts[e.at.host]--
+		p.drop(e, "too many connections from its address")
+		return true
+	})
+}
+
+func youngestFirst(a, b *entry) int {
+	return cmp.Or(b.since.Compare(a.since), cmp.Compare(a.id, b.id))
+}
+
+// ranked are inbound peers that may be dropped, those first who will be missed
+// least.
+func (p *planning) ranked(in []*entry) []inboundPeer {
+	slices.SortFunc(in, func(a, b *entry) int { return youngestFirst(b, a) })
+	out := make([]inboundPeer, 0, len(in))
+	protectedHosts, protectedNets := map[place]int{}, map[place]int{}
+	hosts, nets := map[place]int{}, map[place]int{}
+	perHost := max(1, p.cfg.PerAddr*2/3)
+	perNet := max(p.cfg.PerAddr, p.cfg.MaxInbound/4)
+	for i, e := range in { // the oldest first
+		if p.kept[e.id] {
+			continue
+		}
+		x := inboundPeer{entry: e, useless: p.useless(e)}
+		h, n := e.at.host, e.at.net
+		stood := i < len(in)/2 || p.now.Sub(e.since) >= establishedAfter
+		switch {
+		case x.useless:
+		case stood && (e.at.local || protectedHosts[h] < perHost && protectedNets[n] < perNet):
+			x.established = true
+			protectedHosts[h]++
+			protectedNets[n]++
+		case !e.at.local:
+			hosts[h]++
+			nets[n]++
+			if x.crowd = max(hosts[h], nets[n]/4); x.crowd <= household {
+				x.crowd = 0
+			}
+		}
+		out = append(out, x)
+	}
+	slices.SortFunc(out, func(a, b inboundPeer) int {
+		return cmp.Or(
+			-cmpBool(a.useless, b.useless),
+			cmpBool(a.established, b.established),
+			cmp.Compare(b.crowd, a.crowd),
+			cmpBool(a.proven, b.proven),
+			youngestFirst(a.entry, b.entry),
+		)
+	})
+	return out
+}
+
+type inboundPeer struct {
+	*entry
+	useless     bool
+	established bool
+	crowd       int // its number among newcomers from the same place
+}
+
+func (x inboundPeer) reason() string {
+	switch {
+	case x.useless:
+		return "too many connections, and it carries no shard of ours"
+	case x.crowd > 0:
+		return "too many connections, and many from its address"
+	}
+	return "too many connections"
+}
+
+// cmpBool sorts false before true.
+func cmpBool(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case b:
+		return -1
+	}
+	return 1
+}
