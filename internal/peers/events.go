@@ -3,6 +3,7 @@ package peers
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -60,8 +61,8 @@ func (m *Manager) Connected(now time.Time, id peer.ID, at ma.Multiaddr, inbound 
 		if len(m.all.items) >= m.cfg.MaxKnown {
 			m.squeeze(&m.all, worthAll)
 		}
-		e = &entry{id: id, source: Inbound, teller: teller{Inbound, ""}, seen: m.now}
-		m.insert(e)
+		e = &entry{id: id, source: Inbound, seen: m.now}
+		m.insert(e, teller{source: Inbound})
 	}
 	x, located := locate(at, id)
 	x.local = x.local || !located
@@ -108,7 +109,17 @@ func (m *Manager) Proven(now time.Time, id peer.ID, shards sharding.Set, service
 		e.barred = notBarred
 	}
 	if !e.inbound {
-		e.reached, e.answers = m.now, m.now
+		e.reached = m.now
+	}
+	m.confirm(e)
+}
+
+// confirm notes that a record is right if it says what this node dialled.
+func (m *Manager) confirm(e *entry) {
+	if e.connected() && e.proven && !e.inbound && slices.ContainsFunc(e.addrs, func(a addr) bool {
+		return a.host == e.at.host || a.host.name != "" // resolved by the dialler
+	}) {
+		e.answers = m.now
 	}
 }
 

@@ -7,7 +7,6 @@ import "math/rand/v2"
 const (
 	slotAll = iota
 	slotSource
-	slotTeller
 	slotConns
 	slotDials
 	lists

@@ -71,7 +71,7 @@ type Manager struct {
 	known    map[peer.ID]*entry
 	all      list
 	bySource [sources]list
-	tellers  map[teller]*list
+	tellers  map[teller][]*entry // those whose word is taken for so many only
 	hosts    map[place]*host
 	resting  []place // hosts where nobody known lives, and that rest; the oldest first
 	conns    list
@@ -103,8 +103,8 @@ type host struct {
 // entry is what is known of a peer.
 type entry struct {
 	id       peer.ID
-	source   Source // the most trusted one
-	teller   teller // who told first, of that source
+	source   Source   // the most trusted one
+	tellers  []teller // who told, of that source, the first ones first
 	seen     time.Time
 	addrs    []addr
 	good     *addr // where it was reached last
@@ -159,7 +159,7 @@ func New(cfg Config) *Manager {
 		rand:    rand.New(cfg.Rand),
 		known:   map[peer.ID]*entry{},
 		all:     list{slot: slotAll},
-		tellers: map[teller]*list{},
+		tellers: map[teller][]*entry{},
 		hosts:   map[place]*host{},
 		conns:   list{slot: slotConns},
 		dials:   list{slot: slotDials},

@@ -124,7 +124,8 @@ type Sighting struct {
 	Record []byte
 	Seq    uint64
 	// Source is the way it came, and From who told: a peer exchange service's id,
-	// a tree's URL. Tellers of one source are treated evenly.
+	// a tree's URL. Tellers of one source are treated evenly, so those that may
+	// well be one should be given one name.
 	Source Source
 	From   string
 }

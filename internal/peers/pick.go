@@ -1,5 +1,7 @@
 package peers
 
+import "slices"
+
 // choose returns the peer to be dialled next, for which need, and where.
 func (p *planning) choose() (*state, *entry, []addr) {
 	for {
@@ -35,113 +37,133 @@ func (s *state) urgency() float64 {
 	return u
 }
 
+// candidate is who may be dialled, and where.
+type candidate struct {
+	*entry
+	at []addr
+}
+
 // pick chooses among a need's candidates, so that those who serve it are shared
 // between trusted sources and others, among sources, tellers and networks. Only
 // peers that serve this need count for that: somebody who claims all shards must
 // not appear everywhere as one of many.
 func (p *planning) pick(s *state) (*entry, []addr) {
-	var free []*entry
+	var free []candidate
 	trusted, others := false, false
 	for _, e := range s.candidates {
-		if e.dialling() || len(p.open(e)) == 0 || s.lack() <= 0 && !e.source.trusted() {
+		if e.dialling() || s.lack() <= 0 && !e.source.trusted() {
 			continue
 		}
-		free = append(free, e)
-		trusted, others = trusted || e.source.trusted(), others || !e.source.trusted()
+		if at := p.open(e); len(at) > 0 {
+			free = append(free, candidate{e, at})
+			trusted, others = trusted || e.source.trusted(), others || !e.source.trusted()
+		}
 	}
 	if len(free) == 0 {
 		return nil, nil
 	}
-	var byTrust [2]int
-	var bySource [sources]int
-	byTeller := map[teller]int{}
-	for _, l := range []*list{&p.conns, &p.dials} {
-		for _, e := range l.items {
-			if e.connected() && (e.inbound || p.leaving(e) || e.proven && !e.uses(s.Need)) || !e.may(s.Need) {
-				continue
-			}
-			byTrust[trust(e)]++
-			bySource[e.source]++
-			byTeller[e.teller]++
-		}
-	}
+	byTrust, bySource, byTeller := p.dialledFor(s)
 	if trusted && others {
-		which := byTrust[1] <= byTrust[0]
-		free = only(free, func(e *entry) bool { return e.source.trusted() == which })
+		which := byTrust[true] <= byTrust[false]
+		free = only(free, func(c candidate) bool { return c.source.trusted() == which })
 	}
 	if p.rand.IntN(4) > 0 { // some are tried that were never tried before
-		free = prefer(free, func(e *entry) bool { return !e.reached.IsZero() && e.failures == 0 })
+		free = prefer(free, func(c candidate) bool { return !c.reached.IsZero() && c.failures == 0 })
 	}
-	free = least(free, func(e *entry) int { return bySource[e.source] })
-	free = p.oneOf(free, func(a, b *entry) bool { return a.source == b.source })
-	free = least(free, func(e *entry) int { return byTeller[e.teller] })
-	free = p.oneOf(free, func(a, b *entry) bool { return a.teller == b.teller })
-	free = least(free, func(e *entry) int { return p.wides[p.open(e)[0].wide] })
-	free = p.oneOf(free, func(a, b *entry) bool { return p.open(a)[0].wide == p.open(b)[0].wide })
-	free = least(free, func(e *entry) int { return e.failures })
-	free = least(free, func(e *entry) int { return -p.covers(e) })
-	e := free[p.rand.IntN(len(free))]
-	return e, p.open(e)
+	free = oneOf(p, free, func(c candidate) (Source, int) { return c.source, bySource[c.source] })
+	free = p.byTeller(free, byTeller)
+	free = oneOf(p, free, func(c candidate) (place, int) { return c.at[0].wide, p.wides[c.at[0].wide] })
+	free = oneOf(p, free, func(c candidate) (int, int) { return c.failures, c.failures })
+	free = oneOf(p, free, func(c candidate) (int, int) { n := p.covers(c.entry); return n, -n })
+	c := free[p.rand.IntN(len(free))]
+	return c.entry, c.at
 }
 
-func trust(e *entry) int {
-	if e.source.trusted() {
-		return 1
+// dialledFor counts who serves a need, or might, and was dialled.
+func (p *planning) dialledFor(s *state) (byTrust map[bool]int, bySource map[Source]int, byTeller map[teller]int) {
+	byTrust, bySource, byTeller = map[bool]int{}, map[Source]int{}, map[teller]int{}
+	count := func(e *entry) {
+		byTrust[e.source.trusted()]++
+		bySource[e.source]++
+		for _, t := range e.tellers {
+			byTeller[t]++
+		}
 	}
-	return 0
+	for _, e := range p.conns.items {
+		if !e.inbound && !p.leaving(e) && (e.proven && e.uses(s.Need) || p.pending(e) && e.may(s.Need)) {
+			count(e)
+		}
+	}
+	for _, e := range p.dials.items {
+		if e.may(s.Need) {
+			count(e)
+		}
+	}
+	return byTrust, bySource, byTeller
 }
 
-func only(in []*entry, is func(*entry) bool) (out []*entry) {
-	for _, e := range in {
-		if is(e) {
-			out = append(out, e)
+func only(in []candidate, is func(candidate) bool) (out []candidate) {
+	for _, c := range in {
+		if is(c) {
+			out = append(out, c)
 		}
 	}
 	return out
 }
 
 // prefer is only, unless there is none.
-func prefer(in []*entry, is func(*entry) bool) []*entry {
+func prefer(in []candidate, is func(candidate) bool) []candidate {
 	if out := only(in, is); len(out) > 0 {
 		return out
 	}
 	return in
 }
 
-// least returns those of which there is least.
-func least(in []*entry, of func(*entry) int) (out []*entry) {
-	best := 0
-	for i, e := range in {
-		n := of(e)
-		if i == 0 || n < best {
-			best, out = n, out[:0]
+// oneOf returns one of the groups that in falls into: one of those that have least,
+// whatever their sizes.
+func oneOf[G comparable](p *planning, in []candidate, group func(candidate) (g G, has int)) []candidate {
+	var groups []G
+	seen := map[G]bool{}
+	least := 0
+	for i, c := range in {
+		g, has := group(c)
+		if seen[g] {
+			continue
 		}
-		if n == best {
-			out = append(out, e)
+		seen[g] = true
+		if i == 0 || has < least {
+			least, groups = has, groups[:0]
 		}
-	}
-	return out
-}
-
-// oneOf returns one of the groups that in falls into, whatever their sizes.
-func (p *planning) oneOf(in []*entry, same func(a, b *entry) bool) []*entry {
-	var firsts []*entry
-	for _, e := range in {
-		seen := false
-		for _, f := range firsts {
-			if seen = same(e, f); seen {
-				break
-			}
-		}
-		if !seen {
-			firsts = append(firsts, e)
+		if has == least {
+			groups = append(groups, g)
 		}
 	}
-	if len(firsts) == 1 {
+	if len(seen) == 1 {
 		return in
 	}
-	f := firsts[p.rand.IntN(len(firsts))]
-	return only(in, func(e *entry) bool { return same(e, f) })
+	chosen := groups[p.rand.IntN(len(groups))]
+	return only(in, func(c candidate) bool { g, _ := group(c); return g == chosen })
+}
+
+// byTeller returns those that one teller told of: one of those whose word led to
+// the fewest connections.
+func (p *planning) byTeller(in []candidate, has map[teller]int) []candidate {
+	var groups []teller
+	for _, c := range in {
+		for _, t := range c.tellers {
+			if len(groups) > 0 && has[t] < has[groups[0]] {
+				groups = groups[:0]
+			}
+			if (len(groups) == 0 || has[t] == has[groups[0]]) && !slices.Contains(groups, t) {
+				groups = append(groups, t)
+			}
+		}
+	}
+	if len(groups) == 0 {
+		return in
+	}
+	chosen := groups[p.rand.IntN(len(groups))]
+	return only(in, func(c candidate) bool { return slices.Contains(c.tellers, chosen) })
 }
 
 // covers is how many needs that aren't met a peer might serve.

@@ -32,7 +32,7 @@ type state struct {
 	trusted       int // of have, those that somebody trusted told of
 	trying        int // dialled, and not proven yet
 	trustedTrying int
-	candidates    []*entry // may be dialled now
+	candidates    []*entry // may be dialled now, networks allowing
 	known         int
 	resting       int
 	exhausted     bool
@@ -89,6 +89,11 @@ func (m *Manager) Plan(now time.Time) Plan {
 	}
 	for _, e := range m.dials.items {
 		p.due(e.expires)
+	}
+	for _, e := range m.conns.items {
+		if len(p.Missing) > 0 && p.pending(e) {
+			p.due(e.since.Add(provenWithin))
+		}
 	}
 	return p.Plan
 }
@@ -201,7 +206,7 @@ func (p *planning) gather() bool {
 	}
 	any := false
 	for _, e := range p.all.items {
-		if e.connected() || e.dialling() || e.barred != notBarred || e.good == nil && len(e.addrs) == 0 {
+		if e.connected() || e.dialling() || !e.dialable() {
 			continue
 		}
 		var ready time.Time
@@ -235,8 +240,16 @@ func (p *planning) gather() bool {
 	return any
 }
 
+// dialable reports whether a peer's time may come without anybody telling of it.
+func (e *entry) dialable() bool {
+	return (e.barred == notBarred || e.source.ours()) && (e.good != nil || len(e.addrs) > 0)
+}
+
 // ready is when a peer, and one of its addresses at least, will have rested.
 func (m *Manager) ready(e *entry) time.Time {
+	if e.barred != notBarred && e.barUntil.After(e.until) {
+		return e.barUntil
+	}
 	var first time.Time
 	for i, a := range e.addrs {
 		until := m.hostRests(e, a)
@@ -347,7 +360,11 @@ func (p *planning) drop(e *entry, reason string) {
 func (p *planning) makeWay(s *state) {
 	var out *entry
 	for _, e := range p.conns.items {
-		if e.inbound || p.kept[e.id] || p.leaving(e) || !p.useless(e) || p.now.Sub(e.since) < uselessAfter {
+		if e.inbound || p.kept[e.id] || p.leaving(e) || !p.useless(e) {
+			continue
+		}
+		if due := e.since.Add(uselessAfter); due.After(p.now) {
+			p.due(due)
 			continue
 		}
 		if out == nil || e.since.After(out.since) {

@@ -10,6 +10,10 @@ import (
 	"github.com/status-im/shoal/sharding"
 )
 
+// reachableFor is how long a peer that connects to this node is believed to be
+// within others' reach.
+const reachableFor = time.Hour
+
 // Best returns the connected peers that have all of the services and carry the
 // shard, or don't say what they carry: the nearest first by classes of round trip
 // time, within a class in random order.
@@ -60,7 +64,7 @@ func (m *Manager) Sample(now time.Time, from peer.ID, n int, maxAge time.Duratio
 	var live []*entry
 	for _, e := range m.conns.items {
 		if e.proven && len(e.record) > 0 && e.id != from && e.barred == notBarred && !m.leaving(e) &&
-			m.now.Sub(e.alive) <= maxAge && !e.answers.IsZero() {
+			m.now.Sub(e.alive) <= maxAge && !e.answers.IsZero() && (!e.inbound || m.now.Sub(e.answers) <= reachableFor) {
 			live = append(live, e)
 		}
 	}
@@ -116,6 +120,14 @@ type Peer struct {
 	LastError string
 }
 
+// from is who told of a peer.
+func (e *entry) from() string {
+	if len(e.tellers) == 0 {
+		return ""
+	}
+	return e.tellers[0].from
+}
+
 // Known returns what is known of a peer.
 func (m *Manager) Known(id peer.ID) (Peer, bool) {
 	m.mu.Lock()
@@ -125,7 +137,7 @@ func (m *Manager) Known(id peer.ID) (Peer, bool) {
 		return Peer{}, false
 	}
 	p := Peer{
-		Info: peer.AddrInfo{ID: id}, Source: e.source, From: e.teller.from, Shards: e.shards, Services: e.services,
+		Info: peer.AddrInfo{ID: id}, Source: e.source, From: e.from(), Shards: e.shards, Services: e.services,
 		Seq: e.seq, Connected: e.connected(), Alive: e.alive, RTT: e.rtt, Reached: e.reached,
 		Failures: e.failures, Barred: e.barred.String(), LastError: e.lastErr,
 	}
@@ -134,7 +146,8 @@ func (m *Manager) Known(id peer.ID) (Peer, bool) {
 	}
 	if e.barred != notBarred {
 		p.BarredTo = e.barUntil
-	} else if ready := m.ready(e); ready.After(m.now) && !p.Connected {
+	}
+	if ready := m.ready(e); ready.After(m.now) && e.dialable() && !p.Connected {
 		p.NextTry = ready
 	}
 	if e.good != nil {

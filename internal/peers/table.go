@@ -9,8 +9,9 @@ import (
 const (
 	// maxPerTeller is how many peers one teller's word is taken for, maxPerHost
 	// how many are believed to live at one address, maxPerRelay how many behind
-	// one relay.
+	// one relay, maxTellers how many are remembered who told of the same peer.
 	maxPerTeller = 128
+	maxTellers   = 4
 	maxPerHost   = 8
 	maxPerRelay  = 64
 	// maxResting is how many addresses rest where nobody known lives.
@@ -80,13 +81,14 @@ func (m *Manager) found(s *Sighting) (refused string) {
 		return refusedHost
 	}
 	e = &entry{
-		id: s.Info.ID, source: s.Source, teller: teller{s.Source, strings.Clone(s.From[:min(len(s.From), maxFrom)])},
+		id: s.Info.ID, source: s.Source,
 		seen: m.now, shards: s.Shards, services: s.Services, record: slices.Clone(s.Record), seq: s.Seq,
 	}
-	if why := m.makeRoom(e); why != "" {
+	by := s.teller()
+	if why := m.makeRoom(e, by); why != "" {
 		return why
 	}
-	m.insert(e)
+	m.insert(e, by)
 	m.settle(e, addrs)
 	return ""
 }
@@ -102,20 +104,19 @@ func (m *Manager) again(e *entry, s *Sighting, addrs []addr) (refused string) {
 	default:
 		return refusedBarred
 	}
-	if s.Source < e.source {
-		m.retell(e, teller{s.Source, strings.Clone(s.From[:min(len(s.From), maxFrom)])})
-	}
+	m.retell(e, s.teller())
 	switch {
 	case newer:
 		if e.record != nil {
 			m.pardon(e)
 		}
 		if moved := m.housed(e, addrs, e.source); len(moved) > 0 {
-			if !e.connected() {
-				e.answers = time.Time{}
+			if !slices.EqualFunc(moved, e.addrs, func(a, b addr) bool { return a.ma.Equal(b.ma) }) {
+				e.answers = time.Time{} // a record can point at anybody
 			}
 			m.settle(e, moved)
 		}
+		m.confirm(e)
 		e.record, e.seq = slices.Clone(s.Record), s.Seq
 		if !e.proven {
 			e.shards, e.services = s.Shards, s.Services|e.services&PeerExchange
@@ -243,11 +244,9 @@ func (m *Manager) worst(of []*entry) (worst *entry) {
 }
 
 // makeRoom makes sure that e may be inserted, or tells why not.
-func (m *Manager) makeRoom(e *entry) (refused string) {
-	if t := m.tellers[e.teller]; t != nil && len(t.items) >= maxPerTeller && e.teller.from != "" && !e.source.trusted() {
-		if !m.squeeze(t, worthUntried) {
-			return refusedTeller
-		}
+func (m *Manager) makeRoom(e *entry, by teller) (refused string) {
+	if !m.heeds(by) {
+		return refusedTeller
 	}
 	if s := &m.bySource[e.source]; len(s.items) >= m.limit(e.source) && !m.squeeze(s, worthUntried) {
 		return refusedSource
@@ -287,47 +286,85 @@ func (m *Manager) squeeze(l *list, less int) bool {
 	return true
 }
 
-func (m *Manager) insert(e *entry) {
+func (m *Manager) insert(e *entry, by teller) {
 	m.known[e.id] = e
 	m.all.add(e)
-	m.enlist(e)
-}
-
-func (m *Manager) enlist(e *entry) {
 	m.bySource[e.source].add(e)
-	t := m.tellers[e.teller]
-	if t == nil {
-		t = &list{slot: slotTeller}
-		m.tellers[e.teller] = t
-	}
-	t.add(e)
+	m.claim(e, by)
 }
 
-func (m *Manager) delist(e *entry) {
-	m.bySource[e.source].remove(e)
-	t := m.tellers[e.teller]
-	if t.remove(e); len(t.items) == 0 {
-		delete(m.tellers, e.teller)
-	}
+func (s *Sighting) teller() teller {
+	return teller{s.Source, strings.Clone(s.From[:min(len(s.From), maxFrom)])}
 }
 
-// retell notes that somebody more trusted tells of a peer, if there is room.
+func (t teller) limited() bool { return t.from != "" && !t.source.trusted() }
+
+// heeds reports whether a teller may tell of one more peer. One of those that led
+// nowhere is held against nobody any more.
+func (m *Manager) heeds(by teller) bool {
+	told := m.tellers[by]
+	if len(told) < maxPerTeller {
+		return true
+	}
+	l := list{items: told}
+	worst := m.worst(l.some(m.rand, samples))
+	if m.worth(worst) >= worthUntried {
+		return false
+	}
+	m.disclaim(worst, by)
+	if len(worst.tellers) == 0 {
+		m.forget(worst)
+	}
+	return true
+}
+
+// retell notes that a known peer was told of, if there is room. All tellers of the
+// most trusted source count, or else a liar could make good peers his own by
+// telling of them first.
 func (m *Manager) retell(e *entry, by teller) {
-	if s := &m.bySource[by.source]; len(s.items) >= m.limit(by.source) {
+	switch {
+	case by.source > e.source, slices.Contains(e.tellers, by):
+		return
+	case by.source == e.source:
+		if len(e.tellers) < maxTellers && m.heeds(by) {
+			m.claim(e, by)
+		}
 		return
 	}
-	if t := m.tellers[by]; t != nil && len(t.items) >= maxPerTeller && by.from != "" && !by.source.trusted() {
+	if s := &m.bySource[by.source]; len(s.items) >= m.limit(by.source) || !m.heeds(by) {
 		return
 	}
-	m.delist(e)
-	e.source, e.teller = by.source, by
-	m.enlist(e)
+	for _, t := range e.tellers {
+		m.disclaim(e, t)
+	}
+	m.bySource[e.source].remove(e)
+	e.source = by.source
+	m.bySource[e.source].add(e)
+	m.claim(e, by)
+}
+
+func (m *Manager) claim(e *entry, by teller) {
+	e.tellers = append(e.tellers, by)
+	if by.limited() {
+		m.tellers[by] = append(m.tellers[by], e)
+	}
+}
+
+func (m *Manager) disclaim(e *entry, by teller) {
+	e.tellers = slices.DeleteFunc(slices.Clone(e.tellers), func(t teller) bool { return t == by })
+	told := slices.DeleteFunc(m.tellers[by], func(x *entry) bool { return x == e })
+	if m.tellers[by] = told; len(told) == 0 {
+		delete(m.tellers, by)
+	}
 }
 
 // forget drops an entry that is neither connected nor being dialled.
 func (m *Manager) forget(e *entry) {
 	m.settle(e, nil)
-	m.delist(e)
+	for _, t := range e.tellers {
+		m.disclaim(e, t)
+	}
+	m.bySource[e.source].remove(e)
 	m.all.remove(e)
 	delete(m.known, e.id)
 	m.counts.forgotten++

@@ -64,31 +64,30 @@ func (p *planning) trim() {
 		}
 	}
 	in = p.trimHosts(in)
-	over := max(len(in)-most(p.cfg.MaxInbound), len(in)+len(out)-most(p.cfg.MaxConns))
-	if over <= 0 {
+	inbound, all := len(in), len(in)+len(out)
+	maxIn, maxAll := most(p.cfg.MaxInbound), most(p.cfg.MaxConns)
+	if inbound <= maxIn && all <= maxAll {
 		return
 	}
 	for _, x := range p.ranked(in) {
-		if over <= 0 {
+		if inbound <= maxIn && all <= maxAll {
 			return
 		}
 		if p.spare(x.entry) {
 			p.drop(x.entry, x.reason())
-			over--
-			in = in[:len(in)-1] // by number
+			inbound, all = inbound-1, all-1
 		}
 	}
-	over = len(in) + len(out) - most(p.cfg.MaxConns)
 	slices.SortFunc(out, func(a, b *entry) int {
-		return cmp.Or(-cmpBool(p.useless(a), p.useless(b)), b.since.Compare(a.since), cmp.Compare(a.id, b.id))
+		return cmp.Or(-cmpBool(p.useless(a), p.useless(b)), youngestFirst(a, b))
 	})
 	for _, e := range out {
-		if over <= 0 {
+		if all <= maxAll {
 			return
 		}
 		if !p.kept[e.id] && e.proven && (p.useless(e) || p.surplus(e)) && p.spare(e) {
 			p.drop(e, "too many connections")
-			over--
+			all--
 		}
 	}
 }
