@@ -159,6 +159,7 @@ func (w *world) tell(n *node, source peers.Source, from string) {
 func (w *world) run(d time.Duration) {
 	end := w.now.Add(d)
 	for {
+		w.answer()
 		p := w.m.Plan(w.now)
 		for _, x := range p.Dial {
 			w.log = append(w.log, dial{x.ID, w.now})
@@ -192,7 +193,6 @@ func (w *world) run(d time.Duration) {
 		}
 		require.True(w.t, next.After(w.now), "a plan is due at once")
 		w.now = next
-		w.answer()
 	}
 }
 

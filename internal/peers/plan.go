@@ -169,20 +169,22 @@ func (p *planning) count(e *entry, n int) {
 
 // recruit dials those who are needed.
 func (p *planning) recruit() {
-	if !p.gather() {
-		return
-	}
+	any, rested := p.gather()
 	p.locateDialled()
 	for {
-		s, e, at := p.choose()
-		if e == nil {
-			return
-		}
 		if len(p.dials.items) >= dialsAtOnce {
 			return // an answer comes, or there is none in time
 		}
-		if next := p.pace.next(len(p.conns.items) == 0); next.After(p.now) {
+		next := p.pace.next(len(p.conns.items) == 0)
+		if any && next.After(p.now) {
 			p.due(next)
+			return
+		}
+		s, e, at := p.choose()
+		if e == nil {
+			if !rested.IsZero() { // nobody now, but then
+				p.due(latest(rested, next))
+			}
 			return
 		}
 		if p.outbound() >= p.maxOutbound() {
@@ -193,8 +195,16 @@ func (p *planning) recruit() {
 	}
 }
 
-// gather finds out who might be dialled for which need, and is false if nobody.
-func (p *planning) gather() bool {
+func latest(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// gather finds out who might be dialled for which need: whether there is anybody,
+// and when the first one of the others will have rested.
+func (p *planning) gather() (any bool, rested time.Time) {
 	var open []*state
 	for i := range p.states {
 		if s := &p.states[i]; !s.met() || s.lackTrusted() > 0 {
@@ -202,9 +212,8 @@ func (p *planning) gather() bool {
 		}
 	}
 	if len(open) == 0 {
-		return false
+		return false, rested
 	}
-	any := false
 	for _, e := range p.all.items {
 		if e.connected() || e.dialling() || !e.dialable() {
 			continue
@@ -230,14 +239,16 @@ func (p *planning) gather() bool {
 				continue
 			}
 			if resting {
-				p.due(ready)
+				if rested.IsZero() || ready.Before(rested) {
+					rested = ready
+				}
 				continue
 			}
 			s.candidates = append(s.candidates, e)
 			any = true
 		}
 	}
-	return any
+	return any, rested
 }
 
 // dialable reports whether a peer's time may come without anybody telling of it.
