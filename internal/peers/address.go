@@ -22,13 +22,9 @@ const (
 // place is a host, or a network that hosts are in: an IP prefix or a DNS name. What
 // is reached through a circuit lives where its relay is, apart from those who live
 // there by themselves.
-type place struct {
-	prefix  netip.Prefix
-	name    string
-	circuit bool
-}
+type place string
 
-// addr is where a peer can be dialled.
+// addr is where a peer can be dialled. It doesn't change.
 type addr struct {
 	ma   ma.Multiaddr
 	host place // IPv4 /32, IPv6 /64, or a name
@@ -37,16 +33,19 @@ type addr struct {
 	// local addresses say nothing about who is behind them: of a LAN, or of this
 	// very machine. Limits per address don't apply to them.
 	local bool
+	// named addresses lead to whatever the name's owner says when they are dialled.
+	named   bool
+	circuit bool
 }
 
 // locate reads an address of a peer. The result is false if nobody can be dialled
 // there.
-func locate(a ma.Multiaddr, id peer.ID) (addr, bool) {
+func locate(a ma.Multiaddr, id peer.ID) (*addr, bool) {
 	a, owner := peer.SplitAddr(a)
+	x := &addr{ma: a}
 	if len(a) == 0 || (owner != "" && owner != id) || len(a.Bytes()) > maxAddrBytes {
-		return addr{}, false
+		return x, false
 	}
-	x := addr{ma: a}
 	var ip netip.Addr
 	var name string
 	zone, port, behind := false, false, false
@@ -56,59 +55,62 @@ func locate(a ma.Multiaddr, id peer.ID) (addr, bool) {
 			zone = true
 		case ma.P_IP4, ma.P_IP6:
 			if ip.IsValid() || name != "" {
-				return addr{}, false
+				return x, false
 			}
 			ip, _ = netip.AddrFromSlice(c.RawValue())
 		case ma.P_DNS, ma.P_DNS4, ma.P_DNS6, ma.P_DNSADDR:
 			if ip.IsValid() || name != "" {
-				return addr{}, false
+				return x, false
 			}
 			name = strings.ToLower(strings.TrimSuffix(c.Value(), "."))
 			port = port || c.Protocol().Code == ma.P_DNSADDR
 		case ma.P_TCP, ma.P_UDP:
 			n, err := strconv.Atoi(c.Value())
 			if err != nil || n == 0 {
-				return addr{}, false
+				return x, false
 			}
 			port = true
 		case ma.P_CIRCUIT:
-			x.host.circuit = true
+			x.circuit = true
 		case ma.P_P2P:
 			behind = true // a relay's: what follows must say that it is one
 		default:
 			if i == 0 {
-				return addr{}, false // unix sockets, memory, onions
+				return x, false // unix sockets, memory, onions
 			}
 		}
 	}
-	if !port || behind != x.host.circuit {
-		return addr{}, false
+	if !port || behind != x.circuit {
+		return x, false
 	}
-	x.net.circuit, x.wide.circuit = x.host.circuit, x.host.circuit
 	if name != "" {
-		x.host.name, x.net.name = name, domain(name)
-		x.wide.name = x.net.name
-		x.local = isLocalName(name)
-		if lit, err := netip.ParseAddr(name); err == nil { // an IP address in disguise
-			ip = lit
-		} else {
-			return x, len(name) <= 253
+		lit, err := netip.ParseAddr(name)
+		if err != nil {
+			x.named, x.local = true, isLocalName(name)
+			x.set(name, domain(name), domain(name))
+			return x, true
 		}
+		ip = lit // an IP address in disguise
 	}
 	ip = real(ip.WithZone(""))
 	x.local = zone || within(ip, private)
 	if !ip.IsValid() || ip.IsUnspecified() || ip.IsMulticast() || !x.local && within(ip, unusable) {
-		return addr{}, false
+		return x, false
 	}
-	x.host.name, x.net.name, x.wide.name = "", "", ""
-	bits := [3]int{64, 48, 32}
+	host, net, wide := 64, 48, 32
 	if ip.Is4() {
-		bits = [3]int{32, 24, 16}
+		host, net, wide = 32, 24, 16
 	}
-	for i, p := range []*place{&x.host, &x.net, &x.wide} {
-		p.prefix, _ = ip.Prefix(bits[i])
-	}
+	prefix := func(bits int) string { return netip.PrefixFrom(ip, bits).Masked().String() }
+	x.set(prefix(host), prefix(net), prefix(wide))
 	return x, true
+}
+
+func (x *addr) set(host, net, wide string) {
+	if x.circuit {
+		host, net, wide = host+" circuit", net+" circuit", wide+" circuit"
+	}
+	x.host, x.net, x.wide = place(host), place(net), place(wide)
 }
 
 // real is the IPv4 address inside of an IPv6 one, if that's what it stands for.

@@ -17,11 +17,11 @@ func full(b testing.TB, needs, connected int) (*peers.Manager, time.Time) {
 	c.MaxKnown = 4000
 	m := peers.New(c)
 	for n := 1; n <= 2000; n++ {
-		s := told(n, []peers.Source{peers.DNS, peers.Discv5, peers.Exchange}[n%3], tcp(20+n%200, n/200, 1, 1))
+		s := told(n, []peers.Source{peers.DNS, peers.Discv5, peers.Exchange}[n%3], public(n))
 		s.From, s.Shards = fmt.Sprint(n%30), carries(uint16(n%needs), uint16(n*7%needs))
 		m.Found(start, s)
 	}
-	require.Greater(b, m.Stats(start).Known, 1980)
+	require.Greater(b, m.Stats(start).Known, 1999)
 	var want []peers.Need
 	for i := range needs {
 		want = append(want, relays(uint16(i), 3, 6, 3))
@@ -30,7 +30,7 @@ func full(b testing.TB, needs, connected int) (*peers.Manager, time.Time) {
 	now := start
 	for n := 1; n <= connected; n++ {
 		now = now.Add(time.Second)
-		m.Connected(now, id(n), tcp(20+n%200, n/200, 1, 1), n%2 == 0)
+		m.Connected(now, id(n), public(n), n%2 == 0)
 		m.Proven(now, id(n), carries(uint16(n%needs), uint16(n*7%needs)), peers.Relay)
 	}
 	return m, now
@@ -74,7 +74,7 @@ func BenchmarkPlan(b *testing.B) {
 		for b.Loop() {
 			now = now.Add(time.Second)
 			n++
-			join(m, now, n, tcp(66, n/250%250, n%250, 1), true)
+			join(m, now, n, public(20_000+n), true)
 			obey(m, now)
 		}
 	})
@@ -86,7 +86,7 @@ func BenchmarkFound(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		n++
-		m.Found(now, told(10_000+n, peers.Discv5, tcp(20+n%200, n/200%250, n/50_000%250, 1)))
+		m.Found(now, told(10_000+n, peers.Discv5, public(n)))
 	}
 }
 

@@ -42,7 +42,7 @@ func TestEclipse(t *testing.T) {
 			first:   true,
 		},
 		"many networks, one teller, beside discv5": {
-			hostile: func(i int) node { return node{at: tcp(66+i%100, i/100, 1, 1)} },
+			hostile: func(i int) node { return node{at: public(1000 + i)} },
 			tell: func(w *world, n *node) {
 				if n.hostile {
 					w.tell(n, peers.Exchange, "liar")
@@ -53,14 +53,14 @@ func TestEclipse(t *testing.T) {
 			first: true,
 		},
 		"many networks, one teller of two": {
-			hostile: func(i int) node { return node{at: tcp(66+i%100, i/100, 1, 1)} },
+			hostile: func(i int) node { return node{at: public(1000 + i)} },
 			tell: func(w *world, n *node) {
 				w.tell(n, peers.Exchange, map[bool]string{true: "liar", false: "friend"}[n.hostile])
 			},
 			first: true,
 		},
 		"the liar tells of the honest as well": {
-			hostile: func(i int) node { return node{at: tcp(66+i%100, i/100, 1, 1)} },
+			hostile: func(i int) node { return node{at: public(1000 + i)} },
 			tell: func(w *world, n *node) {
 				w.tell(n, peers.Exchange, "liar")
 				if !n.hostile {
@@ -69,7 +69,7 @@ func TestEclipse(t *testing.T) {
 			},
 		},
 		"many networks by discv5, beside a tree": {
-			hostile: func(i int) node { return node{at: tcp(66+i%100, i/100, 1, 1)} },
+			hostile: func(i int) node { return node{at: public(1000 + i)} },
 			tell: func(w *world, n *node) {
 				if n.hostile || n.n/6%2 == 0 {
 					w.tell(n, peers.Discv5, "")
@@ -98,7 +98,7 @@ func TestEclipse(t *testing.T) {
 				good := func() {
 					for i := range honest {
 						c.tell(w, w.add(node{
-							n: 1 + i, at: tcp(20+i, 1, 1, 1), alive: true,
+							n: 1 + i, at: public(i), alive: true,
 							shards: carries(uint16(i%6) + 1), services: peers.Relay,
 						}))
 					}

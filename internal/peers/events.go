@@ -87,7 +87,7 @@ func (m *Manager) Connected(now time.Time, id peer.ID, at ma.Multiaddr, inbound 
 		h.failures, h.until = 0, time.Time{}
 	}
 	if !x.local || m.mayBeLocal(e.source) {
-		e.good = &x
+		e.good = x
 	}
 }
 
@@ -101,10 +101,11 @@ func (m *Manager) Proven(now time.Time, id peer.ID, shards sharding.Set, service
 	if e == nil || !e.connected() {
 		return
 	}
-	e.proven, e.shards, e.services, e.alive = true, shards, services, m.now
-	if shards.Len() > 0 && shards.Cluster() != m.cfg.Cluster {
-		e.shards = sharding.Set{}
+	if shards.Cluster() != m.cfg.Cluster {
+		shards = sharding.Set{}
 	}
+	e.carry(shards)
+	e.proven, e.services, e.alive = true, services, m.now
 	if e.barred != cut {
 		e.barred = notBarred
 	}
@@ -116,8 +117,8 @@ func (m *Manager) Proven(now time.Time, id peer.ID, shards sharding.Set, service
 
 // confirm notes that a record is right if it says what this node dialled.
 func (m *Manager) confirm(e *entry) {
-	if e.connected() && e.proven && !e.inbound && slices.ContainsFunc(e.addrs, func(a addr) bool {
-		return a.host == e.at.host || a.host.name != "" // resolved by the dialler
+	if e.connected() && e.proven && !e.inbound && slices.ContainsFunc(e.addrs, func(a *addr) bool {
+		return a.host == e.at.host || a.named // resolved by the dialler
 	}) {
 		e.answers = m.now
 	}

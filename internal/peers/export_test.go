@@ -11,18 +11,7 @@ import (
 // whether it is local.
 func Where(a ma.Multiaddr, id peer.ID) (host, net, wide string, local, ok bool) {
 	x, ok := locate(a, id)
-	return x.host.text(), x.net.text(), x.wide.text(), x.local, ok
-}
-
-func (p place) text() string {
-	s := p.name
-	if p.prefix.IsValid() {
-		s = p.prefix.String()
-	}
-	if p.circuit {
-		s += " circuit"
-	}
-	return s
+	return string(x.host), string(x.net), string(x.wide), x.local, ok
 }
 
 // Check returns what is wrong with the manager's books.
@@ -77,7 +66,7 @@ func (m *Manager) Check() (wrong []string) {
 			queued++
 		}
 		for _, e := range h.members {
-			expect(m.known[e.id] == e && slices.ContainsFunc(e.addrs, func(a addr) bool { return a.host == p }), "a stranger in the house")
+			expect(m.known[e.id] == e && slices.ContainsFunc(e.addrs, func(a *addr) bool { return a.host == p }), "a stranger in the house")
 		}
 	}
 	expect(queued == len(m.resting) && queued <= maxResting, "resting hosts don't add up")

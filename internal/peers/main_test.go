@@ -46,6 +46,10 @@ func tcp(a, b, c, d int) ma.Multiaddr {
 	return maddr(fmt.Sprintf("/ip4/%d.%d.%d.%d/tcp/60000", a, b, c, d))
 }
 
+// public is the n-th public address, each in a network of its own, and many in wide
+// ones of their own.
+func public(n int) ma.Multiaddr { return tcp(20+n%80, n/80%60, n/4800%250, 1) }
+
 func carries(indices ...uint16) sharding.Set {
 	s, err := sharding.NewSet(cluster, indices...)
 	if err != nil {

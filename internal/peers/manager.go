@@ -77,7 +77,7 @@ type Manager struct {
 	conns    list
 	dials    list
 
-	needs []Need
+	needs []need
 	kept  map[peer.ID]bool
 
 	pace    pace
@@ -106,9 +106,11 @@ type entry struct {
 	source   Source   // the most trusted one
 	tellers  []teller // who told, of that source, the first ones first
 	seen     time.Time
-	addrs    []addr
+	addrs    []*addr
 	good     *addr // where it was reached last
 	shards   sharding.Set
+	words    [words]uint64 // of shards: these are asked often
+	silent   bool          // nobody said which shards
 	services Service
 	record   []byte
 	seq      uint64
@@ -123,12 +125,14 @@ type entry struct {
 	reached  time.Time // when it was last proven on a connection that we dialled
 	answers  time.Time // when it was last sure that others can reach it
 	expires  time.Time // of the dial
+	dialled  []*addr   // and where
+	chosen   *addr     // within one Plan: where it might be dialled
 
 	// The connection.
 	inbound bool
 	proven  bool
 	since   time.Time
-	at      addr // the other end's
+	at      *addr // the other end's
 	alive   time.Time
 	rtt     time.Duration
 	dropped time.Time // when it was to be disconnected
@@ -185,14 +189,36 @@ func (m *Manager) enter(now time.Time) {
 func (m *Manager) Want(now time.Time, needs []Need) {
 	m.enter(now)
 	defer m.mu.Unlock()
-	m.needs = m.needs[:0]
-	for _, n := range needs {
+	m.needs = make([]need, len(needs))
+	for i, n := range needs {
 		n.Min = max(0, n.Min)
 		n.Target = max(n.Min, n.Target)
 		n.Outbound = max(0, n.Outbound)
-		m.needs = append(m.needs, n)
+		m.needs[i] = need{Need: n, word: words - 1}
+		if n.Shard.Cluster == m.cfg.Cluster && n.Shard.Valid() == nil {
+			m.needs[i].word, m.needs[i].bit = n.Shard.Index/64, n.Shard.Index%64
+		}
 	}
 }
+
+// need is a Need and where its shard is in an entry's words. Of those the last one
+// is empty, for shards that nobody can carry.
+type need struct {
+	Need
+	word, bit uint16
+}
+
+const words = (sharding.MaxIndex+1)/64 + 1
+
+// carry notes which shards a peer carries.
+func (e *entry) carry(shards sharding.Set) {
+	e.shards, e.silent, e.words = shards, shards.Len() == 0, [words]uint64{}
+	for s := range shards.All() {
+		e.words[s.Index/64] |= 1 << (s.Index % 64)
+	}
+}
+
+func (e *entry) carries(n *need) bool { return e.words[n.word]>>n.bit&1 == 1 }
 
 // Keep sets which peers are never dropped, in place of those it named before.
 func (m *Manager) Keep(ids ...peer.ID) {
@@ -224,13 +250,13 @@ func (m *Manager) NetworkChanged(now time.Time) {
 }
 
 // uses reports whether e, as far as is known, has what a need asks for.
-func (e *entry) uses(n *Need) bool {
+func (e *entry) uses(n *need) bool {
 	return e.services.Has(n.Service) &&
-		(e.shards.Contains(n.Shard) || e.shards.Len() == 0 && !n.Service.Has(Relay))
+		(e.carries(n) || e.silent && !n.Service.Has(Relay))
 }
 
 // may reports whether e is worth a try for a need: what nobody has said might be.
-func (e *entry) may(n *Need) bool {
+func (e *entry) may(n *need) bool {
 	s := e.services
 	if e.reached.IsZero() && !e.proven {
 		s |= PeerExchange // records don't tell
@@ -238,5 +264,5 @@ func (e *entry) may(n *Need) bool {
 			s = ^Service(0)
 		}
 	}
-	return s.Has(n.Service) && (e.shards.Contains(n.Shard) || e.shards.Len() == 0)
+	return s.Has(n.Service) && (e.carries(n) || e.silent)
 }

@@ -210,7 +210,7 @@ func TestTrustedAreNeverDead(t *testing.T) {
 func TestOffline(t *testing.T) {
 	m := peers.New(config(1))
 	for n := 1; n <= 500; n++ {
-		m.Found(start, told(n, peers.Discv5, tcp(20+n%200, n/200, 1, 1)))
+		m.Found(start, told(n, peers.Discv5, public(n)))
 	}
 	m.Want(start, []peers.Need{relays(1, 3, 6, 3)})
 	now, dials := start, 0

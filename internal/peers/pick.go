@@ -3,7 +3,7 @@ package peers
 import "slices"
 
 // choose returns the peer to be dialled next, for which need, and where.
-func (p *planning) choose() (*state, *entry, []addr) {
+func (p *planning) choose() (*state, *entry, []*addr) {
 	for {
 		var s *state
 		for i := range p.states {
@@ -37,27 +37,22 @@ func (s *state) urgency() float64 {
 	return u
 }
 
-// candidate is who may be dialled, and where.
-type candidate struct {
-	*entry
-	at []addr
-}
-
 // pick chooses among a need's candidates, so that those who serve it are shared
 // between trusted sources and others, among sources, tellers and networks. Only
 // peers that serve this need count for that: somebody who claims all shards must
 // not appear everywhere as one of many.
-func (p *planning) pick(s *state) (*entry, []addr) {
-	var free []candidate
+func (p *planning) pick(s *state) (*entry, []*addr) {
+	var free []*entry
 	trusted, others := false, false
 	for _, e := range s.candidates {
 		if e.dialling() || s.lack() <= 0 && !e.source.trusted() {
 			continue
 		}
-		if at := p.open(e); len(at) > 0 {
-			free = append(free, candidate{e, at})
-			trusted, others = trusted || e.source.trusted(), others || !e.source.trusted()
+		if e.chosen = p.first(e); e.chosen == nil {
+			continue
 		}
+		free = append(free, e)
+		trusted, others = trusted || e.source.trusted(), others || !e.source.trusted()
 	}
 	if len(free) == 0 {
 		return nil, nil
@@ -65,18 +60,18 @@ func (p *planning) pick(s *state) (*entry, []addr) {
 	byTrust, bySource, byTeller := p.dialledFor(s)
 	if trusted && others {
 		which := byTrust[true] <= byTrust[false]
-		free = only(free, func(c candidate) bool { return c.source.trusted() == which })
+		free = only(free, func(e *entry) bool { return e.source.trusted() == which })
 	}
 	if p.rand.IntN(4) > 0 { // some are tried that were never tried before
-		free = prefer(free, func(c candidate) bool { return !c.reached.IsZero() && c.failures == 0 })
+		free = prefer(free, func(e *entry) bool { return !e.reached.IsZero() && e.failures == 0 })
 	}
-	free = oneOf(p, free, func(c candidate) (Source, int) { return c.source, bySource[c.source] })
+	free = oneOf(p, free, func(e *entry) (Source, int) { return e.source, bySource[e.source] })
 	free = p.byTeller(free, byTeller)
-	free = oneOf(p, free, func(c candidate) (place, int) { return c.at[0].wide, p.wides[c.at[0].wide] })
-	free = oneOf(p, free, func(c candidate) (int, int) { return c.failures, c.failures })
-	free = oneOf(p, free, func(c candidate) (int, int) { n := p.covers(c.entry); return n, -n })
-	c := free[p.rand.IntN(len(free))]
-	return c.entry, c.at
+	free = oneOf(p, free, func(e *entry) (place, int) { return e.chosen.wide, p.wides[e.chosen.wide] })
+	free = oneOf(p, free, func(e *entry) (int, int) { return e.failures, e.failures })
+	free = oneOf(p, free, func(e *entry) (int, int) { n := p.covers(e); return n, -n })
+	e := free[p.rand.IntN(len(free))]
+	return e, p.open(e)
 }
 
 // dialledFor counts who serves a need, or might, and was dialled.
@@ -90,29 +85,29 @@ func (p *planning) dialledFor(s *state) (byTrust map[bool]int, bySource map[Sour
 		}
 	}
 	for _, e := range p.conns.items {
-		if !e.inbound && !p.leaving(e) && (e.proven && e.uses(s.Need) || p.pending(e) && e.may(s.Need)) {
+		if !e.inbound && !p.leaving(e) && (e.proven && e.uses(s.need) || p.pending(e) && e.may(s.need)) {
 			count(e)
 		}
 	}
 	for _, e := range p.dials.items {
-		if e.may(s.Need) {
+		if e.may(s.need) {
 			count(e)
 		}
 	}
 	return byTrust, bySource, byTeller
 }
 
-func only(in []candidate, is func(candidate) bool) (out []candidate) {
-	for _, c := range in {
-		if is(c) {
-			out = append(out, c)
+func only(in []*entry, is func(*entry) bool) (out []*entry) {
+	for _, e := range in {
+		if is(e) {
+			out = append(out, e)
 		}
 	}
 	return out
 }
 
 // prefer is only, unless there is none.
-func prefer(in []candidate, is func(candidate) bool) []candidate {
+func prefer(in []*entry, is func(*entry) bool) []*entry {
 	if out := only(in, is); len(out) > 0 {
 		return out
 	}
@@ -121,12 +116,12 @@ func prefer(in []candidate, is func(candidate) bool) []candidate {
 
 // oneOf returns one of the groups that in falls into: one of those that have least,
 // whatever their sizes.
-func oneOf[G comparable](p *planning, in []candidate, group func(candidate) (g G, has int)) []candidate {
+func oneOf[G comparable](p *planning, in []*entry, group func(*entry) (g G, has int)) []*entry {
 	var groups []G
 	seen := map[G]bool{}
 	least := 0
-	for i, c := range in {
-		g, has := group(c)
+	for i, e := range in {
+		g, has := group(e)
 		if seen[g] {
 			continue
 		}
@@ -142,15 +137,15 @@ func oneOf[G comparable](p *planning, in []candidate, group func(candidate) (g G
 		return in
 	}
 	chosen := groups[p.rand.IntN(len(groups))]
-	return only(in, func(c candidate) bool { g, _ := group(c); return g == chosen })
+	return only(in, func(e *entry) bool { g, _ := group(e); return g == chosen })
 }
 
 // byTeller returns those that one teller told of: one of those whose word led to
 // the fewest connections.
-func (p *planning) byTeller(in []candidate, has map[teller]int) []candidate {
+func (p *planning) byTeller(in []*entry, has map[teller]int) []*entry {
 	var groups []teller
-	for _, c := range in {
-		for _, t := range c.tellers {
+	for _, e := range in {
+		for _, t := range e.tellers {
 			if len(groups) > 0 && has[t] < has[groups[0]] {
 				groups = groups[:0]
 			}
@@ -163,13 +158,13 @@ func (p *planning) byTeller(in []candidate, has map[teller]int) []candidate {
 		return in
 	}
 	chosen := groups[p.rand.IntN(len(groups))]
-	return only(in, func(c candidate) bool { return slices.Contains(c.tellers, chosen) })
+	return only(in, func(e *entry) bool { return slices.Contains(e.tellers, chosen) })
 }
 
 // covers is how many needs that aren't met a peer might serve.
 func (p *planning) covers(e *entry) (n int) {
 	for i := range p.states {
-		if s := &p.states[i]; s.lack() > 0 && e.may(s.Need) {
+		if s := &p.states[i]; s.lack() > 0 && e.may(s.need) {
 			n++
 		}
 	}
@@ -178,9 +173,9 @@ func (p *planning) covers(e *entry) (n int) {
 
 // open are the addresses at which a peer may be dialled now, the one first where it
 // was reached last.
-func (p *planning) open(e *entry) (out []addr) {
-	if e.good != nil && p.admits(e, *e.good) {
-		out = append(out, *e.good)
+func (p *planning) open(e *entry) (out []*addr) {
+	if e.good != nil && p.admits(e, e.good) {
+		out = append(out, e.good)
 	}
 	for _, a := range e.addrs {
 		if (len(out) == 0 || !out[0].ma.Equal(a.ma)) && !p.hostRests(e, a).After(p.now) && p.admits(e, a) {
@@ -190,13 +185,29 @@ func (p *planning) open(e *entry) (out []addr) {
 	return out
 }
 
+// first is the first of open, nil if there is none.
+func (p *planning) first(e *entry) *addr {
+	if e.good != nil && p.admits(e, e.good) {
+		return e.good
+	}
+	for _, a := range e.addrs {
+		if p.admits(e, a) {
+			if !p.hostRests(e, a).After(p.now) {
+				return a
+			}
+			p.rests(p.hostRests(e, a))
+		}
+	}
+	return nil
+}
+
 // admits tells whether one more may be dialled in an address's network.
-func (p *planning) admits(e *entry, a addr) bool {
+func (p *planning) admits(e *entry, a *addr) bool {
 	limit := perNet
 	switch {
 	case e.source.trusted():
 		limit = trustedPerNet
-	case a.host.circuit:
+	case a.circuit:
 		limit = perRelay
 	}
 	return a.local || p.nets[a.net] < limit

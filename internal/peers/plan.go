@@ -27,7 +27,7 @@ var errUnanswered = errors.New("the dial took too long")
 
 // state is how a need is met.
 type state struct {
-	*Need
+	*need
 	have, out     int // connected and proven
 	trusted       int // of have, those that somebody trusted told of
 	trying        int // dialled, and not proven yet
@@ -69,6 +69,7 @@ type planning struct {
 	states []state
 	nets   map[place]int // of peers dialled
 	wides  map[place]int
+	rested time.Time // when the first of those who rest may be dialled
 }
 
 // Plan decides what is to be done now.
@@ -83,7 +84,7 @@ func (m *Manager) Plan(now time.Time) Plan {
 	for i := range p.states {
 		if s := &p.states[i]; !s.met() {
 			p.Missing = append(p.Missing, Missing{
-				Need: *s.Need, Have: s.have, Outbound: s.out, Trying: s.trying, Known: s.known, Resting: s.resting,
+				Need: s.Need, Have: s.have, Outbound: s.out, Trying: s.trying, Known: s.known, Resting: s.resting,
 			})
 		}
 	}
@@ -91,7 +92,10 @@ func (m *Manager) Plan(now time.Time) Plan {
 		p.due(e.expires)
 	}
 	for _, e := range m.conns.items {
-		if len(p.Missing) > 0 && p.pending(e) {
+		switch {
+		case p.leaving(e):
+			p.due(e.dropped.Add(leftWithin))
+		case p.pending(e) && len(p.needs) > 0:
 			p.due(e.since.Add(provenWithin))
 		}
 	}
@@ -127,7 +131,7 @@ func (m *Manager) pending(e *entry) bool {
 func (p *planning) survey() {
 	p.states = make([]state, len(p.needs))
 	for i := range p.needs {
-		p.states[i].Need = &p.needs[i]
+		p.states[i].need = &p.needs[i]
 	}
 	for _, e := range p.conns.items {
 		if !p.leaving(e) {
@@ -149,13 +153,13 @@ func (p *planning) count(e *entry, n int) {
 		s := &p.states[i]
 		switch {
 		case trying:
-			if e.may(s.Need) {
+			if e.may(s.need) {
 				s.trying += n
 				if e.source.trusted() {
 					s.trustedTrying += n
 				}
 			}
-		case e.uses(s.Need):
+		case e.uses(s.need):
 			s.have += n
 			if !e.inbound {
 				s.out += n
@@ -169,7 +173,10 @@ func (p *planning) count(e *entry, n int) {
 
 // recruit dials those who are needed.
 func (p *planning) recruit() {
-	any, rested := p.gather()
+	any := p.gather()
+	if !any && p.rested.IsZero() {
+		return
+	}
 	p.locateDialled()
 	for {
 		if len(p.dials.items) >= dialsAtOnce {
@@ -182,13 +189,15 @@ func (p *planning) recruit() {
 		}
 		s, e, at := p.choose()
 		if e == nil {
-			if !rested.IsZero() { // nobody now, but then
-				p.due(latest(rested, next))
+			if !p.rested.IsZero() { // nobody now, but then
+				p.due(latest(p.rested, next))
 			}
 			return
 		}
 		if p.outbound() >= p.maxOutbound() {
-			p.makeWay(s)
+			if len(p.dials.items) == 0 { // or else some of those may fail
+				p.makeWay(s)
+			}
 			return
 		}
 		p.begin(e, at)
@@ -202,9 +211,16 @@ func latest(a, b time.Time) time.Time {
 	return b
 }
 
-// gather finds out who might be dialled for which need: whether there is anybody,
-// and when the first one of the others will have rested.
-func (p *planning) gather() (any bool, rested time.Time) {
+// rests notes until when somebody rests who might be dialled.
+func (p *planning) rests(until time.Time) {
+	if p.rested.IsZero() || until.Before(p.rested) {
+		p.rested = until
+	}
+}
+
+// gather finds out who might be dialled for which need, and whether there is
+// anybody.
+func (p *planning) gather() (any bool) {
 	var open []*state
 	for i := range p.states {
 		if s := &p.states[i]; !s.met() || s.lackTrusted() > 0 {
@@ -212,7 +228,7 @@ func (p *planning) gather() (any bool, rested time.Time) {
 		}
 	}
 	if len(open) == 0 {
-		return false, rested
+		return false
 	}
 	for _, e := range p.all.items {
 		if e.connected() || e.dialling() || !e.dialable() {
@@ -221,7 +237,7 @@ func (p *planning) gather() (any bool, rested time.Time) {
 		var ready time.Time
 		asked := false
 		for _, s := range open {
-			if !e.may(s.Need) {
+			if !e.may(s.need) {
 				continue
 			}
 			if !asked {
@@ -239,16 +255,14 @@ func (p *planning) gather() (any bool, rested time.Time) {
 				continue
 			}
 			if resting {
-				if rested.IsZero() || ready.Before(rested) {
-					rested = ready
-				}
+				p.rests(ready)
 				continue
 			}
 			s.candidates = append(s.candidates, e)
 			any = true
 		}
 	}
-	return any, rested
+	return any
 }
 
 // dialable reports whether a peer's time may come without anybody telling of it.
@@ -261,6 +275,9 @@ func (m *Manager) ready(e *entry) time.Time {
 	if e.barred != notBarred && e.barUntil.After(e.until) {
 		return e.barUntil
 	}
+	if e.good != nil || e.source.trusted() || !e.reached.IsZero() {
+		return e.until
+	}
 	var first time.Time
 	for i, a := range e.addrs {
 		until := m.hostRests(e, a)
@@ -268,15 +285,12 @@ func (m *Manager) ready(e *entry) time.Time {
 			first = until
 		}
 	}
-	if e.good != nil || e.until.After(first) {
-		return e.until
-	}
-	return first
+	return latest(e.until, first)
 }
 
 // hostRests is until when an address rests for a peer; those that somebody trusted
 // told of, or that were reached before, don't suffer from their neighbours.
-func (m *Manager) hostRests(e *entry, a addr) time.Time {
+func (m *Manager) hostRests(e *entry, a *addr) time.Time {
 	if h := m.hosts[a.host]; h != nil && !a.local && !e.source.trusted() && e.reached.IsZero() {
 		return h.until
 	}
@@ -288,20 +302,20 @@ func (p *planning) locateDialled() {
 	p.nets, p.wides = map[place]int{}, map[place]int{}
 	for _, e := range p.conns.items {
 		if !e.inbound {
-			p.settled(e, []addr{e.at})
+			p.settled(e, []*addr{e.at})
 			for _, a := range e.addrs {
-				if a.net.name != "" { // a name's owner is known by the name alone
-					p.settled(e, []addr{a})
+				if a.named { // a name's owner is known by the name alone
+					p.settled(e, []*addr{a})
 				}
 			}
 		}
 	}
 	for _, e := range p.dials.items {
-		p.settled(e, e.addrs)
+		p.settled(e, e.dialled)
 	}
 }
 
-func (p *planning) settled(e *entry, at []addr) {
+func (p *planning) settled(e *entry, at []*addr) {
 	for i, a := range at {
 		seen, seenWide := a.local, a.local
 		for _, b := range at[:i] {
@@ -344,13 +358,13 @@ func (p *planning) maxOutbound() int {
 }
 
 // begin dials a peer.
-func (p *planning) begin(e *entry, at []addr) {
+func (p *planning) begin(e *entry, at []*addr) {
 	p.pace.take(p.now)
 	p.counts.dialled++
-	e.expires = p.now.Add(DialTimeout)
+	e.expires, e.dialled = p.now.Add(DialTimeout), at
 	p.dials.add(e)
 	p.count(e, 1)
-	p.settled(e, e.addrs)
+	p.settled(e, at)
 	info := peer.AddrInfo{ID: e.id}
 	for _, a := range at {
 		info.Addrs = append(info.Addrs, a.ma)
@@ -371,7 +385,12 @@ func (p *planning) drop(e *entry, reason string) {
 func (p *planning) makeWay(s *state) {
 	var out *entry
 	for _, e := range p.conns.items {
-		if e.inbound || p.kept[e.id] || p.leaving(e) || !p.useless(e) {
+		if !e.inbound && p.leaving(e) {
+			return // there will be room
+		}
+	}
+	for _, e := range p.conns.items {
+		if e.inbound || p.kept[e.id] || !p.useless(e) {
 			continue
 		}
 		if due := e.since.Add(uselessAfter); due.After(p.now) {
@@ -390,7 +409,7 @@ func (p *planning) makeWay(s *state) {
 		return
 	}
 	for _, e := range p.conns.items {
-		if e.inbound || p.kept[e.id] || p.leaving(e) || !e.proven || !p.surplus(e) {
+		if e.inbound || p.kept[e.id] || !e.proven || !p.surplus(e) {
 			continue
 		}
 		if out == nil || e.since.After(out.since) {

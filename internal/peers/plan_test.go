@@ -273,7 +273,7 @@ func TestDeadRecords(t *testing.T) {
 		w := newWorld(t, config(seed))
 		w.m.Want(w.now, []peers.Need{relays(1, 3, 6, 3)})
 		for n := 1; n <= 300; n++ {
-			w.tell(w.add(node{n: n, at: tcp(20+n%200, n%250, 1, 1), alive: n%10 == 0, shards: carries(1), services: peers.Relay}), peers.Discv5, "")
+			w.tell(w.add(node{n: n, at: public(n), alive: n%10 == 0, shards: carries(1), services: peers.Relay}), peers.Discv5, "")
 		}
 		w.run(2 * time.Minute)
 		require.GreaterOrEqual(t, len(w.open), 3, "seed %d", seed)

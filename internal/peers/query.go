@@ -22,7 +22,7 @@ func (m *Manager) Best(shard sharding.Shard, service Service) []peer.ID {
 	defer m.mu.Unlock()
 	var found []*entry
 	for _, e := range m.conns.items {
-		if e.proven && !m.leaving(e) && e.services.Has(service) && (e.shards.Len() == 0 || e.shards.Contains(shard)) {
+		if e.proven && !m.leaving(e) && e.services.Has(service) && (e.silent || e.shards.Contains(shard)) {
 			found = append(found, e)
 		}
 	}

@@ -63,7 +63,7 @@ func (m *Manager) Snapshot(now time.Time) []byte {
 	for _, e := range good {
 		at := e.good
 		if at == nil && len(e.addrs) > 0 {
-			at = &e.addrs[0]
+			at = e.addrs[0]
 		}
 		if at == nil || !at.local && nets[at.net] >= savedPerNet {
 			continue
@@ -110,8 +110,9 @@ func (e *entry) appendTo(b []byte) []byte {
 	return b
 }
 
-// Restore takes note of the peers in a snapshot. Records are verified again. If the
-// error, ErrSnapshot, isn't nil, nothing was taken note of.
+// Restore takes note of the peers in a snapshot. Records are verified again, and
+// left out if they aren't right. If the error, ErrSnapshot, isn't nil, nothing was
+// taken note of.
 func (m *Manager) Restore(now time.Time, snapshot []byte) error {
 	saved, err := readSnapshot(snapshot)
 	if err != nil {
@@ -136,7 +137,8 @@ func (m *Manager) Restore(now time.Time, snapshot []byte) error {
 			}
 		}
 		if !e.proven {
-			e.shards, e.services = s.Shards, s.Services
+			e.carry(s.Shards)
+			e.services = s.Services
 		}
 	}
 	return nil
@@ -224,11 +226,7 @@ func (r *reader) peer() (s savedPeer, err error) {
 	if _, err := peer.IDFromBytes([]byte(id)); err != nil {
 		return s, fmt.Errorf("%w: %v", ErrSnapshot, err)
 	}
-	if len(record) > 0 {
-		rec, err := enr.Decode(record)
-		if err != nil || rec.PeerID() != id {
-			return s, fmt.Errorf("%w: a record that isn't %s's", ErrSnapshot, id)
-		}
+	if rec, err := enr.Decode(record); err == nil && rec.PeerID() == id {
 		s.Record, s.Seq = record, rec.Seq()
 	}
 	s.Info, s.Source = peer.AddrInfo{ID: id, Addrs: addrs}, Saved

@@ -82,8 +82,9 @@ func (m *Manager) found(s *Sighting) (refused string) {
 	}
 	e = &entry{
 		id: s.Info.ID, source: s.Source,
-		seen: m.now, shards: s.Shards, services: s.Services, record: slices.Clone(s.Record), seq: s.Seq,
+		seen: m.now, services: s.Services, record: slices.Clone(s.Record), seq: s.Seq,
 	}
+	e.carry(s.Shards)
 	by := s.teller()
 	if why := m.makeRoom(e, by); why != "" {
 		return why
@@ -94,7 +95,7 @@ func (m *Manager) found(s *Sighting) (refused string) {
 }
 
 // again takes note of what is told of a known peer.
-func (m *Manager) again(e *entry, s *Sighting, addrs []addr) (refused string) {
+func (m *Manager) again(e *entry, s *Sighting, addrs []*addr) (refused string) {
 	newer := s.Record != nil && (e.record == nil || s.Seq > e.seq)
 	switch {
 	case e.barred == notBarred:
@@ -111,7 +112,7 @@ func (m *Manager) again(e *entry, s *Sighting, addrs []addr) (refused string) {
 			m.pardon(e)
 		}
 		if moved := m.housed(e, addrs, e.source); len(moved) > 0 {
-			if !slices.EqualFunc(moved, e.addrs, func(a, b addr) bool { return a.ma.Equal(b.ma) }) {
+			if !slices.EqualFunc(moved, e.addrs, func(a, b *addr) bool { return a.ma.Equal(b.ma) }) {
 				e.answers = time.Time{} // a record can point at anybody
 			}
 			m.settle(e, moved)
@@ -119,22 +120,23 @@ func (m *Manager) again(e *entry, s *Sighting, addrs []addr) (refused string) {
 		m.confirm(e)
 		e.record, e.seq = slices.Clone(s.Record), s.Seq
 		if !e.proven {
-			e.shards, e.services = s.Shards, s.Services|e.services&PeerExchange
+			e.carry(s.Shards)
+			e.services = s.Services | e.services&PeerExchange
 		}
 	case s.Record == nil:
 		more := slices.Clone(e.addrs)
 		for _, a := range addrs {
-			if len(more) < maxAddrs && !slices.ContainsFunc(more, func(b addr) bool { return b.ma.Equal(a.ma) }) {
+			if len(more) < maxAddrs && !slices.ContainsFunc(more, func(b *addr) bool { return b.ma.Equal(a.ma) }) {
 				more = append(more, a)
 			}
 		}
 		if more = m.housed(e, more, s.Source); len(more) > 0 {
 			m.settle(e, more)
 		}
-		if e.shards.Len() == 0 {
-			e.shards = s.Shards
+		if e.silent && !e.proven {
+			e.carry(s.Shards)
 		}
-		if e.services == 0 {
+		if e.services == 0 && !e.proven {
 			e.services = s.Services
 		}
 	}
@@ -156,15 +158,15 @@ func (m *Manager) pardon(e *entry) bool {
 }
 
 // dialable are the addresses of a sighting that the node may dial.
-func (m *Manager) dialable(s *Sighting) (out []addr) {
+func (m *Manager) dialable(s *Sighting) (out []*addr) {
 	hosts := 0
 	for _, a := range s.Info.Addrs[:min(len(s.Info.Addrs), maxTold)] {
 		x, ok := locate(a, s.Info.ID)
 		if !ok || x.local && !m.mayBeLocal(s.Source) ||
-			slices.ContainsFunc(out, func(b addr) bool { return b.ma.Equal(x.ma) }) {
+			slices.ContainsFunc(out, func(b *addr) bool { return b.ma.Equal(x.ma) }) {
 			continue
 		}
-		if !slices.ContainsFunc(out, func(b addr) bool { return b.host == x.host }) {
+		if !slices.ContainsFunc(out, func(b *addr) bool { return b.host == x.host }) {
 			if hosts++; hosts > maxHosts {
 				continue
 			}
@@ -180,17 +182,17 @@ func (m *Manager) mayBeLocal(s Source) bool { return m.cfg.AllowPrivate || s.our
 
 // housed leaves out addresses where too many live already, unless one of these has
 // failed and can be forgotten.
-func (m *Manager) housed(e *entry, addrs []addr, source Source) []addr {
+func (m *Manager) housed(e *entry, addrs []*addr, source Source) []*addr {
 	if source.trusted() || e != nil && !e.reached.IsZero() {
 		return addrs
 	}
-	return slices.DeleteFunc(addrs, func(a addr) bool {
+	return slices.DeleteFunc(addrs, func(a *addr) bool {
 		h := m.hosts[a.host]
 		if a.local || h == nil || slices.Contains(h.members, e) {
 			return false
 		}
 		limit := maxPerHost
-		if a.host.circuit {
+		if a.circuit {
 			limit = maxPerRelay
 		}
 		if len(h.members) < limit {
@@ -371,7 +373,7 @@ func (m *Manager) forget(e *entry) {
 }
 
 // settle sets where a peer lives.
-func (m *Manager) settle(e *entry, addrs []addr) {
+func (m *Manager) settle(e *entry, addrs []*addr) {
 	old := e.addrs
 	e.addrs = slices.Clip(addrs)
 	for _, a := range e.addrs {
@@ -389,7 +391,7 @@ func (m *Manager) settle(e *entry, addrs []addr) {
 	}
 	for _, a := range old {
 		h := m.hosts[a.host]
-		if h == nil || slices.ContainsFunc(addrs, func(b addr) bool { return b.host == a.host && !b.local }) {
+		if h == nil || slices.ContainsFunc(addrs, func(b *addr) bool { return b.host == a.host && !b.local }) {
 			continue
 		}
 		i := slices.Index(h.members, e)
@@ -405,12 +407,10 @@ func (m *Manager) settle(e *entry, addrs []addr) {
 // leave is for a host where nobody known lives any more. If it rests, that is
 // remembered: made-up identities cost nothing.
 func (m *Manager) leave(p place, h *host) {
-	if !m.now.Before(h.until) {
-		delete(m.hosts, p)
-		return
-	}
 	switch {
 	case h.queued:
+	case !m.now.Before(h.until):
+		delete(m.hosts, p)
 	case len(m.resting) < maxResting:
 		m.resting, h.queued = append(m.resting, p), true
 	default:

@@ -18,11 +18,11 @@ const (
 
 // useless reports whether a peer says what it carries, and it is nothing of ours.
 func (p *planning) useless(e *entry) bool {
-	if !e.proven || e.shards.Len() == 0 || len(p.states) == 0 {
+	if !e.proven || e.silent || len(p.states) == 0 {
 		return false
 	}
 	for i := range p.states {
-		if e.shards.Contains(p.states[i].Shard) {
+		if e.carries(p.states[i].need) {
 			return false
 		}
 	}
@@ -33,7 +33,7 @@ func (p *planning) useless(e *entry) bool {
 func (p *planning) spare(e *entry) bool {
 	for i := range p.states {
 		s := &p.states[i]
-		if e.proven && e.uses(s.Need) && (s.have <= s.Min || !e.inbound && s.out <= s.Outbound) {
+		if e.proven && e.uses(s.need) && (s.have <= s.Min || !e.inbound && s.out <= s.Outbound) {
 			return false
 		}
 	}
@@ -44,7 +44,7 @@ func (p *planning) spare(e *entry) bool {
 func (p *planning) surplus(e *entry) bool {
 	for i := range p.states {
 		s := &p.states[i]
-		if e.uses(s.Need) && (s.have <= s.Target || !e.inbound && s.out <= s.Outbound) {
+		if e.uses(s.need) && (s.have <= s.Target || !e.inbound && s.out <= s.Outbound) {
 			return false
 		}
 	}
