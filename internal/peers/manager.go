@@ -252,7 +252,7 @@ func (m *Manager) NetworkChanged(now time.Time) {
 // uses reports whether e, as far as is known, has what a need asks for.
 func (e *entry) uses(n *need) bool {
 	return e.services.Has(n.Service) &&
-		(e.carries(n) || e.silent && !n.Service.Has(Relay))
+		(n.AnyShard || e.carries(n) || e.silent && !n.Service.Has(Relay))
 }
 
 // may reports whether e is worth a try for a need: what nobody has said might be.
@@ -264,5 +264,5 @@ func (e *entry) may(n *need) bool {
 			s = ^Service(0)
 		}
 	}
-	return s.Has(n.Service) && (e.carries(n) || e.silent)
+	return s.Has(n.Service) && (n.AnyShard || e.carries(n) || e.silent)
 }

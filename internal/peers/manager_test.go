@@ -236,7 +236,7 @@ func TestOffline(t *testing.T) {
 	require.Zero(t, m.Stats(now).Barred)
 
 	m.NetworkChanged(now) // now everybody may be there
-	require.Len(t, m.Plan(now).Dial, 8)
+	require.Len(t, m.Plan(now).Dial, 6)
 }
 
 func TestNetworkChanged(t *testing.T) {

@@ -160,6 +160,8 @@ func services(c enr.Capabilities) (s Service) {
 type Need struct {
 	Shard   sharding.Shard
 	Service Service // all of these; usually one
+	// AnyShard is true if it doesn't matter what shards they carry.
+	AnyShard bool
 	// Min is how many must stay: no trimming goes below. With less, everybody is
 	// tried, however often they failed.
 	Min int

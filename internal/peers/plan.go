@@ -41,11 +41,7 @@ type state struct {
 // lack is how many more are to be dialled. While there are too few, only one dial
 // in two is expected to lead anywhere.
 func (s *state) lack() int {
-	trying := s.trying
-	if s.have < s.Min {
-		trying /= 2
-	}
-	return max(s.Target-s.have, s.Outbound-s.out) - trying
+	return max(s.Target-s.have, s.Outbound-s.out, 2*(s.Min-s.have)) - s.trying
 }
 
 // lackTrusted is the same for those that somebody trusted told of.

@@ -170,6 +170,8 @@ type Stats struct {
 	Dialling int
 	Resting  int // not connected, and not to be dialled now
 	Barred   int // dead, foreign or cut
+	Foreign  int // of these, of another network
+	Failing  int // not connected, and not reached when last dialled
 	Shards   map[sharding.Shard]ShardStats
 	// Refused counts sightings by why they were refused.
 	Refused map[string]uint64
@@ -203,6 +205,12 @@ func (m *Manager) Stats(now time.Time) Stats {
 	}
 	for _, e := range m.all.items {
 		st.BySource[e.source]++
+		if e.barred == foreign {
+			st.Foreign++
+		}
+		if !e.connected() && e.failures > 0 {
+			st.Failing++
+		}
 		switch {
 		case e.connected() && e.inbound:
 			st.Inbound++

@@ -75,7 +75,7 @@ func TestSnapshot(t *testing.T) {
 		require.False(t, p.Connected)
 	}
 	r.Want(now, []peers.Need{relays(3, 1, 2, 2)})
-	require.Len(t, r.Plan(now).Dial, 3)
+	require.Len(t, r.Plan(now).Dial, 2)
 	again := peers.New(config(3))
 	require.NoError(t, again.Restore(now, r.Snapshot(now)), "what was restored can be saved again")
 	require.Equal(t, 4, again.Stats(now).Known)
