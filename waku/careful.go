@@ -2,6 +2,7 @@ package waku
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"time"
 )
@@ -58,4 +59,17 @@ func (h carefulHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
 // WithGroup implements slog.Handler.
 func (h carefulHandler) WithGroup(name string) slog.Handler {
 	return carefulHandler{h.Handler.WithGroup(name)}
+}
+
+// carefulResolver fails rather than panics.
+type carefulResolver struct{ r Resolver }
+
+// LookupTXT implements dnsdisc.Resolver.
+func (c carefulResolver) LookupTXT(ctx context.Context, name string) (texts []string, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			texts, err = nil, fmt.Errorf("the resolver panicked: %v", v)
+		}
+	}()
+	return c.r.LookupTXT(ctx, name)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"reflect"
 	"runtime"
 	"slices"
@@ -18,8 +19,11 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/status-im/shoal/filter"
+	"github.com/status-im/shoal/internal/dnsdisc"
+	"github.com/status-im/shoal/internal/enr"
 	"github.com/status-im/shoal/lightpush"
 	"github.com/status-im/shoal/message"
+	"github.com/status-im/shoal/peerexchange"
 	"github.com/status-im/shoal/relay"
 	dosguard "github.com/status-im/shoal/rln-free-dos"
 	"github.com/status-im/shoal/sharding"
@@ -60,10 +64,19 @@ type config struct {
 	lightPushService *lightpush.ServerConfig
 	filterPing       time.Duration
 
+	exchangeService *peerexchange.ServerConfig
+	bootTexts       []string
+	trees           []string
+	resolvers       []Resolver
+	discv5Text      string
+	state           StateStore
+
 	// Derived.
 	identity    crypto.PrivKey
 	listenAddrs []ma.Multiaddr
 	staticPeers []peer.AddrInfo
+	bootnodes   []*enr.Record
+	discv5      netip.AddrPort // not valid: the node decides
 }
 
 type protectedShard struct {
@@ -104,7 +117,7 @@ func newConfig(ctx context.Context, opts []Option) (*config, error) {
 	}
 	for _, check := range []func() error{
 		c.checkTwice, c.checkHost, c.checkNetwork, c.checkIdentity, c.checkListen,
-		c.checkLimits, c.checkShards, c.checkStatic, c.checkArchive,
+		c.checkLimits, c.checkShards, c.checkStatic, c.checkArchive, c.checkDiscovery,
 	} {
 		if err := check(); err != nil {
 			return nil, err
@@ -322,5 +335,66 @@ func (c *config) checkStatic() error {
 		}
 		c.staticPeers[i].Addrs = append(c.staticPeers[i].Addrs, info.Addrs...)
 	}
+	return nil
+}
+
+func (c *config) checkDiscovery() error {
+	for _, text := range c.network.Bootnodes {
+		if err := c.bootnode(text); err != nil {
+			return optionErr(err, "WithNetwork")
+		}
+	}
+	for _, text := range c.bootTexts {
+		if err := c.bootnode(text); err != nil {
+			return optionErr(err, "WithBootnodes")
+		}
+	}
+	given := c.trees
+	c.trees = nil
+	for _, from := range []struct {
+		option string
+		urls   []string
+	}{{"WithNetwork", c.network.DNSTrees}, {"WithDNSTrees", given}} {
+		for _, url := range from.urls {
+			if _, err := dnsdisc.ParseURL(url); err != nil {
+				return optionErr(err, from.option)
+			}
+			if !slices.Contains(c.trees, url) {
+				c.trees = append(c.trees, url)
+			}
+		}
+	}
+	if c.given["WithResolvers"] > 0 && (len(c.resolvers) == 0 || slices.Contains(c.resolvers, nil)) {
+		return optionErrf("WithResolvers", "a resolver is missing: see ResolverAt, or leave the option out")
+	}
+	if c.given["WithStateStore"] > 0 && c.state == nil {
+		return optionErrf("WithStateStore", "the store is nil: see StateDir, or leave the option out")
+	}
+	if c.given["WithDiscv5"] > 0 && c.given["WithoutDiscv5"] > 0 {
+		return optionErr(errors.New("use one of the two"), "WithDiscv5", "WithoutDiscv5")
+	}
+	if c.given["WithDiscv5"] > 0 {
+		addr, err := netip.ParseAddrPort(c.discv5Text)
+		if err != nil {
+			return optionErrf("WithDiscv5", "%q: want an IP address and a port, such as 0.0.0.0:9000", c.discv5Text)
+		}
+		c.discv5 = addr
+	}
+	return nil
+}
+
+func (c *config) bootnode(text string) error {
+	r, err := enr.Parse(text)
+	if err != nil {
+		return fmt.Errorf("%.32s…: %w", text, err)
+	}
+	shards, err := r.Shards()
+	if err != nil {
+		return fmt.Errorf("%.32s…: %w", text, err)
+	}
+	if shards.Len() > 0 && shards.Cluster() != c.network.Cluster {
+		return fmt.Errorf("%.32s… is a node of cluster %d, network %s isn't", text, shards.Cluster(), c.network)
+	}
+	c.bootnodes = append(c.bootnodes, r)
 	return nil
 }

@@ -67,6 +67,8 @@ type Health struct {
 	Disconnects []Disconnect
 	// Static are the peers of WithStaticPeers.
 	Static []StaticPeer
+	// Discovery is how looking for peers is going.
+	Discovery DiscoveryHealth
 	// HistoryRefused counts messages from store nodes that weren't genuine: not
 	// signed with a key that counted at their time, most of all.
 	HistoryRefused uint64
@@ -190,6 +192,7 @@ func (n *Node) Health() Health {
 		Disconnects: n.peers.lastDisconnects(),
 		Archive:     n.archiver.health(),
 		Paused:      !n.gate.isOpen(),
+		Discovery:   n.discovery.health(),
 
 		HistoryRefused: n.storeClient.Dropped(),
 	}
@@ -207,6 +210,9 @@ func (n *Node) Health() Health {
 	}
 	for i, s := range n.shards.joined() {
 		sh := s.health(byShard[s.shard])
+		if sh.State == Unhealthy && sh.Reason != "" {
+			sh.Reason += prefixed("; ", h.Discovery.onShard(s.shard))
+		}
 		h.Shards = append(h.Shards, sh)
 		if i == 0 || sh.State < h.State {
 			h.State = sh.State
@@ -329,6 +335,9 @@ func (h Health) whyNoPeers() string {
 		if s.LastError != "" {
 			return fmt.Sprintf(": static peer %s: %s", s.Peer, s.LastError)
 		}
+	}
+	if why := h.Discovery.whyNoPeers(); why != "" {
+		return why
 	}
 	if len(h.Disconnects) > 0 {
 		d := h.Disconnects[0]

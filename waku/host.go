@@ -66,7 +66,7 @@ func newResources(c *config) (network.ResourceManager, error) {
 	auto := scaling.AutoScale()
 	conns := rcmgr.ResourceLimits{
 		Conns:         rcmgr.LimitVal(c.maxConns),
-		ConnsInbound:  rcmgr.LimitVal(max(1, c.maxConns*2/3)),
+		ConnsInbound:  rcmgr.LimitVal(inboundShare(c.maxConns)),
 		ConnsOutbound: rcmgr.LimitVal(c.maxConns),
 		FD:            rcmgr.LimitVal(2 * c.maxConns),
 	}
@@ -95,6 +95,9 @@ func newResources(c *config) (network.ResourceManager, error) {
 	}
 	return m, nil
 }
+
+// inboundShare is how many of the connections may be such that others dialled.
+func inboundShare(maxConns int) int { return max(1, maxConns*2/3) }
 
 // pushStreams is how many streams there may be for each connection of a filter
 // service.

@@ -16,10 +16,13 @@ import (
 const (
 	pingPeriod  = 10 * time.Second
 	pingAllEach = 12 // periods: two minutes
-	pingFew     = 10 // peers
-	pingTimeout = 5 * time.Second
-	pingTries   = 2
-	pingAtOnce  = 64
+	// pingAllServing is pingAllEach where peers are named to others: who is dead isn't,
+	// a minute later.
+	pingAllServing = 3
+	pingFew        = 10 // peers
+	pingTimeout    = 5 * time.Second
+	pingTries      = 2
+	pingAtOnce     = 64
 	// sleptAfter is the gap between two rounds after which nothing that was
 	// connected can be trusted.
 	sleptAfter = 3 * pingPeriod
@@ -75,6 +78,7 @@ func (n *Node) NetworkChanged() {
 	if !n.gate.isOpen() {
 		return
 	}
+	n.discovery.networkChanged()
 	select {
 	case n.networkChanged <- struct{}{}:
 	default: // about to be looked after
@@ -99,7 +103,11 @@ func (k *keeper) tick(ctx context.Context, now time.Time) {
 		k.node.dropAll("nobody answered pings any more")
 		return
 	}
-	all := jumped || k.round%pingAllEach == 0
+	each := pingAllEach
+	if k.node.exchange != nil {
+		each = pingAllServing
+	}
+	all := jumped || k.round%each == 0
 	asked, answered := k.pingAll(ctx, k.choose(all))
 	if asked > 0 && answered == 0 {
 		k.silent++
@@ -170,6 +178,7 @@ func (n *Node) pingOrDrop(ctx context.Context, p peer.ID) bool {
 	for range pingTries {
 		if rtt, ok := n.ping(ctx, p); ok {
 			n.peers.measured(p, rtt)
+			n.discovery.book.Alive(time.Now(), p, rtt)
 			return true
 		}
 		if ctx.Err() != nil {

@@ -154,8 +154,10 @@ func TestLightMemberComesBack(t *testing.T) {
 				for _, s := range w.servers {
 					require.NoError(t, w.host.Network().ClosePeer(s.PeerID()))
 				}
+				w.net.Vanish(w.host)
 				time.Sleep(away) // virtual
 				require.Equal(t, waku.Unhealthy, w.member.Health().Shards[0].State)
+				w.net.Return(w.host)
 				connect(t, w.member, w.servers...)
 				w.served(t, waku.Sufficient)
 				time.Sleep(30 * time.Second) // virtual: all is there after half a minute

@@ -15,7 +15,9 @@ import (
 
 	"github.com/status-im/shoal/filter"
 	"github.com/status-im/shoal/internal/metadata"
+	"github.com/status-im/shoal/internal/peers"
 	"github.com/status-im/shoal/lightpush"
+	"github.com/status-im/shoal/peerexchange"
 	"github.com/status-im/shoal/relay"
 	"github.com/status-im/shoal/sharding"
 	"github.com/status-im/shoal/store"
@@ -54,6 +56,12 @@ type Node struct {
 	filters      restTable
 	pushers      restTable
 
+	state          *stateKeeper
+	discovery      *discovery
+	exchangeClient *peerexchange.Client
+	exchanges      restTable
+	exchange       *exchangeService // nil unless options ask for it
+
 	stamps    sync.Mutex
 	lastStamp time.Time
 	lastSent  atomic.Pointer[time.Time] // monotonic
@@ -89,7 +97,10 @@ func New(ctx context.Context, opts ...Option) (*Node, error) {
 	}
 	n.gate = newGate(n.tasks.ctx)
 	n.gater.gate = n.gate
-	for _, t := range []*restTable{&n.stores, &n.filters, &n.pushers} {
+	n.state = newStateKeeper(cfg.state, func(name string, err error) {
+		cfg.logger.Warn("the state store failed", "name", name, "err", line(err))
+	})
+	for _, t := range []*restTable{&n.stores, &n.filters, &n.pushers, &n.exchanges} {
 		t.gate = n.gate
 	}
 	n.clock = newClockWatch(cfg.now, cfg.window, n.peers.count, n.emit)
@@ -108,6 +119,7 @@ func (n *Node) start(ctx context.Context) error {
 	if err := n.openHost(); err != nil {
 		return err
 	}
+	n.makeDiscovery()
 	if err := n.openRelay(); err != nil {
 		return err
 	}
@@ -127,7 +139,7 @@ func (n *Node) start(ctx context.Context) error {
 	if err := n.listen(); err != nil {
 		return err
 	}
-	if err := n.openRecord(); err != nil {
+	if err := n.openRecord(ctx); err != nil {
 		return err
 	}
 	if err := context.Cause(ctx); err != nil {
@@ -135,6 +147,10 @@ func (n *Node) start(ctx context.Context) error {
 	}
 	n.tasks.start(n.keepGate)
 	n.tasks.start((&keeper{node: n}).run)
+	n.tasks.start(n.state.run)
+	if err := n.openDiscovery(ctx); err != nil {
+		return err
+	}
 	for _, s := range n.static {
 		n.tasks.start(s.run)
 	}
@@ -218,6 +234,7 @@ func (n *Node) onRelay(e relay.Event) {
 	switch e.Kind {
 	case relay.PeerCut:
 		n.gater.cut(e.Peer, e.Reason)
+		n.discovery.book.Cut(time.Now(), e.Peer, time.Now().Add(cutFor))
 		n.peers.blame(e.Peer, "cut: "+e.Reason)
 		n.emit(Event{Kind: PeerCut, Peer: e.Peer, Reason: e.Reason})
 	case relay.MeshChanged:
@@ -336,15 +353,18 @@ func (n *Node) Connect(ctx context.Context, addr string) (peer.ID, error) {
 		}
 		return "", err
 	}
+	n.discovery.book.Found(time.Now(), peers.Sighting{Info: info, Source: peers.Application})
 	return info.ID, nil
 }
 
-// Disconnect closes the connections to a peer. A static peer is dialled again.
+// Disconnect closes the connections to a peer. A static peer is dialled again, another
+// one not before ten minutes have passed.
 func (n *Node) Disconnect(p peer.ID) error {
 	if n.isClosed() {
 		return errNodeClosed
 	}
 	n.peers.blame(p, "disconnected by the application")
+	n.discovery.book.Cut(time.Now(), p, time.Now().Add(leftAlone))
 	if err := n.host.Network().ClosePeer(p); err != nil {
 		return fmt.Errorf("waku: Disconnect: %s", line(err))
 	}
@@ -363,4 +383,5 @@ func (n *Node) retryStatic() {
 func (n *Node) shardsChanged() {
 	n.refreshRecord()
 	n.retryStatic()
+	n.discovery.shardsChanged()
 }

@@ -1,6 +1,7 @@
 package waku
 
 import (
+	"context"
 	"log/slog"
 	"time"
 
@@ -8,8 +9,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/status-im/shoal/filter"
+	"github.com/status-im/shoal/internal/dnsdisc"
 	"github.com/status-im/shoal/lightpush"
 	"github.com/status-im/shoal/message"
+	"github.com/status-im/shoal/peerexchange"
 	"github.com/status-im/shoal/relay"
 	dosguard "github.com/status-im/shoal/rln-free-dos"
 	"github.com/status-im/shoal/sharding"
@@ -65,7 +68,9 @@ func WithRelayProfile(p relay.Profile) Option {
 }
 
 // WithMaxConns sets how many connections the node may have. No more than two
-// thirds of them are such that others dialled. Default: 300.
+// thirds of them are such that others dialled. From nine tenths of either number on,
+// those of least use are ended, so that there is room for others to be looked at.
+// Default: 300.
 func WithMaxConns(n int) Option {
 	return func(c *config) { c.once("WithMaxConns"); c.maxConns = n }
 }
@@ -162,6 +167,63 @@ func WithFilterService(c filter.ServerConfig) Option {
 // accept. MaxMessageSize is the node's.
 func WithLightPushService(c lightpush.ServerConfig) Option {
 	return func(o *config) { o.once("WithLightPushService"); o.lightPushService = &c }
+}
+
+// WithPeerExchangeService names peers to whoever asks (34/WAKU2-PEER-EXCHANGE): such of
+// the network as were found and answered a dial within the last minute.
+func WithPeerExchangeService(c peerexchange.ServerConfig) Option {
+	return func(o *config) { o.once("WithPeerExchangeService"); o.exchangeService = &c }
+}
+
+// WithBootnodes adds nodes to begin with, as records ("enr:…"), to the network's. The
+// node looks for the peers that its shards need: by discv5 (33/WAKU2-DISCV5) while it
+// relays, and by asking peers that serve peer exchange. May be given several times.
+func WithBootnodes(records ...string) Option {
+	return func(c *config) { c.bootTexts = append(c.bootTexts, records...) }
+}
+
+// WithDNSTrees adds lists of nodes in DNS (EIP-1459) to the network's, as
+// "enrtree://KEY@NAME". They are read while peers are missing. May be given several
+// times.
+func WithDNSTrees(urls ...string) Option {
+	return func(c *config) { c.trees = append(c.trees, urls...) }
+}
+
+// Resolver looks TXT records up; [net.Resolver] does.
+type Resolver interface {
+	LookupTXT(ctx context.Context, name string) ([]string, error)
+}
+
+// WithResolvers sets whom to ask for lists of nodes: the first, and the next one when
+// that fails. Default: the system's resolver. See [ResolverAt].
+func WithResolvers(r ...Resolver) Option {
+	return func(c *config) { c.once("WithResolvers"); c.resolvers = r }
+}
+
+// ResolverAt asks the DNS server at an IP address, with a port or without:
+// "1.1.1.1", "[::1]:5353".
+func ResolverAt(addr string) (Resolver, error) { return dnsdisc.At(addr) }
+
+// WithDiscv5 has discv5 listen on a UDP address, such as "0.0.0.0:9000", and run all
+// the time: for nodes that others begin with. An address that isn't 0.0.0.0 or :: is
+// what the record says; otherwise the node finds out where others see it.
+// Default: any port, while a shard is relayed, and only if there is somebody to begin
+// with.
+func WithDiscv5(listen string) Option {
+	return func(c *config) { c.once("WithDiscv5"); c.discv5Text = listen }
+}
+
+// WithoutDiscv5 never runs discv5, which needs UDP: peers are found by lists and by
+// asking others alone.
+func WithoutDiscv5() Option {
+	return func(c *config) { c.once("WithoutDiscv5") }
+}
+
+// WithStateStore keeps what a restart should still know: good peers, which are dialled
+// first then, and lists of nodes; and the number of the node's record, which must
+// grow. See [StateDir]. Default: nothing is kept.
+func WithStateStore(s StateStore) Option {
+	return func(c *config) { c.once("WithStateStore"); c.state = s }
 }
 
 // WithFilterPing sets how often a light member asks its service peers whether they

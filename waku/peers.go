@@ -195,6 +195,7 @@ func (n *Node) connected(_ network.Network, c network.Conn) {
 		gone:    make(chan struct{}),
 	}
 	n.peers.m[p] = r
+	n.discovery.connected(r, c)
 	n.tasks.start(func(ctx context.Context) { n.shakeHands(ctx, r) })
 }
 
@@ -220,6 +221,7 @@ func (n *Node) disconnected(nw network.Network, c network.Conn) {
 func (n *Node) lost(r *remote) {
 	delete(n.peers.m, r.id)
 	close(r.gone)
+	n.discovery.lost(r)
 	n.lightsChanged()
 	reason := r.reason
 	switch {
@@ -279,6 +281,7 @@ func (n *Node) settle(r *remote, shards []sharding.Shard, why error) {
 	}
 	n.peers.mu.Unlock()
 	n.lightsChanged()
+	n.discovery.settled(r.id, why)
 	if why != nil && here && !leftByItself {
 		n.cfg.logger.Info("peer turned away", "peer", r.id, "reason", why)
 		n.gater.reject(r.id, why.Error())

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"strconv"
 	"sync"
 
 	"github.com/libp2p/go-libp2p/core/event"
@@ -21,7 +22,61 @@ type recordKeeper struct {
 	// key names what the record says, to tell a change.
 	key string
 	seq uint64
+	// signer makes the records while it isn't nil.
+	signer recordSigner
 }
+
+// recordSigner makes the node's records as discv5 does, which finds out by itself
+// where others see the node.
+type recordSigner interface {
+	Record() *enr.Record
+	Set(enr.Fields) (*enr.Record, error)
+}
+
+// recordMargin is how many changes of the record a run may have made after the last
+// one that was kept.
+const recordMargin = 64
+
+// handRecord leaves the record to a signer, which open makes.
+func (n *Node) handRecord(open func(enr.Fields) (recordSigner, error)) error {
+	n.record.mu.Lock()
+	defer n.record.mu.Unlock()
+	f, err := n.recordFields()
+	if err != nil {
+		return err
+	}
+	f.Seq = n.record.seq + 1
+	s, err := open(f)
+	if err != nil {
+		return err
+	}
+	n.record.signer = s
+	n.keepRecord(s.Record())
+	return nil
+}
+
+// takeRecordBack makes records without a signer again.
+func (n *Node) takeRecordBack() {
+	n.record.mu.Lock()
+	defer n.record.mu.Unlock()
+	if n.record.signer != nil {
+		n.keepRecord(n.record.signer.Record())
+		n.record.signer, n.record.key = nil, ""
+	}
+}
+
+// keepRecord takes a new record, and keeps its number for the next run. The record's mu
+// is held.
+func (n *Node) keepRecord(r *enr.Record) {
+	n.record.record = r
+	if r.Seq() != n.record.seq {
+		n.record.seq = r.Seq()
+		n.state.save(stateRecord, strconv.AppendUint(nil, r.Seq(), 10))
+	}
+}
+
+// recordChanged follows a change that the signer made by itself. It doesn't wait.
+func (n *Node) recordChanged() { n.tasks.start(func(context.Context) { n.refreshRecord() }) }
 
 // ENR is the node's signed record (31/WAKU2-ENR) in its text form, "enr:…": key,
 // address, capabilities and joined shards. Its sequence number grows with every
@@ -33,9 +88,12 @@ func (n *Node) ENR() string {
 }
 
 // openRecord makes the first record and follows the host's addresses.
-func (n *Node) openRecord() error {
-	// Above those of earlier runs, whose number nobody kept.
+func (n *Node) openRecord(ctx context.Context) error {
+	// Above those of earlier runs, even if nobody kept their number.
 	n.record.seq = uint64(max(0, n.cfg.now().UnixMilli()))
+	if kept, err := strconv.ParseUint(string(n.state.load(ctx, stateRecord)), 10, 63); err == nil {
+		n.record.seq = max(n.record.seq, kept+recordMargin)
+	}
 	if err := n.rebuildRecord(); err != nil {
 		return err
 	}
@@ -77,6 +135,14 @@ func (n *Node) rebuildRecord() error {
 	if err != nil {
 		return err
 	}
+	if n.record.signer != nil {
+		r, err := n.record.signer.Set(f)
+		if err != nil {
+			return fmt.Errorf("waku: node record: %w", err)
+		}
+		n.keepRecord(r)
+		return nil
+	}
 	key := fmt.Sprint(f)
 	if n.record.record != nil && key == n.record.key {
 		return nil
@@ -86,7 +152,8 @@ func (n *Node) rebuildRecord() error {
 	if err != nil {
 		return fmt.Errorf("waku: node record: %w", err)
 	}
-	n.record.record, n.record.key, n.record.seq = r, key, f.Seq
+	n.record.key = key
+	n.keepRecord(r)
 	return nil
 }
 
@@ -114,6 +181,9 @@ func (n *Node) recordFields() (enr.Fields, error) {
 	}
 	for _, a := range n.addrs() {
 		ip, port, plain := tcpAddr(a)
+		if plain && !n.cfg.network.Private && reach(ip) < publicReach {
+			continue // of no use to strangers
+		}
 		switch {
 		case transportRank(a) == rankWS:
 			f.Multiaddrs = append(f.Multiaddrs, a)
@@ -143,6 +213,13 @@ func tcpAddr(a ma.Multiaddr) (ip netip.Addr, port uint16, plain bool) {
 	return at.Addr().Unmap(), at.Port(), true
 }
 
+// carrierNAT are the addresses that providers give to customers who share one
+// (RFC 6598).
+var carrierNAT = netip.MustParsePrefix("100.64.0.0/10")
+
+// publicReach is the reach of an address of the internet.
+const publicReach = 4
+
 // reach orders IP addresses by how far away they can be dialled from.
 func reach(ip netip.Addr) int {
 	switch {
@@ -152,8 +229,8 @@ func reach(ip netip.Addr) int {
 		return 1
 	case ip.IsLinkLocalUnicast():
 		return 2
-	case ip.IsPrivate():
+	case ip.IsPrivate(), carrierNAT.Contains(ip):
 		return 3
 	}
-	return 4
+	return publicReach
 }

@@ -1,0 +1,212 @@
+package waku
+
+import (
+	"context"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/status-im/shoal/internal/discv5"
+	"github.com/status-im/shoal/internal/enr"
+	"github.com/status-im/shoal/internal/peers"
+)
+
+const (
+	// maxBoot is how many records of lists discv5 is told to begin with.
+	maxBoot = 64
+	// fruitless is after how many records in a row that are no news the walk makes
+	// pauses, of walkPause doubled up to longestWalkPause.
+	fruitless        = 32
+	walkPause        = 5 * time.Second
+	longestWalkPause = 2 * time.Minute
+	// walkTimeout bounds waiting for one record.
+	walkTimeout = time.Minute
+)
+
+// wantsDiscv5 tells whether discv5 is to run: if options say where, or while a shard
+// is relayed and there is anybody to begin with. Light members have others find peers
+// for them.
+func (d *discovery) wantsDiscv5() bool {
+	c := d.node.cfg
+	if c.discv5.IsValid() {
+		return true
+	}
+	if len(c.bootnodes)+len(c.trees) == 0 || c.given["WithoutDiscv5"] > 0 {
+		return false
+	}
+	if d.isWatched() {
+		return true
+	}
+	for _, s := range d.node.shards.joined() {
+		if !s.isLight() {
+			return true
+		}
+	}
+	return false
+}
+
+// discv5Addr is the UDP address to listen on: what options say, or any port beside
+// where libp2p listens.
+func (d *discovery) discv5Addr() netip.AddrPort {
+	if a := d.node.cfg.discv5; a.IsValid() {
+		return a
+	}
+	for _, a := range d.node.addrs() {
+		if ip, _, plain := tcpAddr(a); plain && !ip.IsLoopback() {
+			return netip.AddrPortFrom(netip.IPv4Unspecified(), 0)
+		}
+	}
+	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), 0)
+}
+
+// openDiscv5 begins discv5, which keeps the node's record from then on.
+func (d *discovery) openDiscv5() error {
+	n := d.node
+	d.mu.Lock()
+	boot := append(append([]*enr.Record(nil), n.cfg.bootnodes...), d.boot...)
+	d.mu.Unlock()
+	err := n.handRecord(func(f enr.Fields) (recordSigner, error) {
+		s, err := discv5.Listen(discv5.Config{
+			Key: n.cfg.identity, Listen: d.discv5Addr(), Fields: f, Bootnodes: boot,
+			Keep:     d.keeps,
+			OnRecord: func(*enr.Record) { d.node.recordChanged() },
+			Logger:   n.cfg.logger,
+		})
+		if err != nil {
+			return nil, err
+		}
+		d.mu.Lock()
+		d.service = s
+		d.mu.Unlock()
+		return s, nil
+	})
+	if err == nil {
+		d.walking.Store(true)
+	}
+	return err
+}
+
+func (d *discovery) closeDiscv5() {
+	d.mu.Lock()
+	s := d.service
+	d.service = nil
+	d.mu.Unlock()
+	d.walking.Store(false)
+	if s == nil {
+		return
+	}
+	d.node.takeRecordBack()
+	if err := s.Close(); err != nil {
+		d.node.cfg.logger.Debug("closing discv5", "err", err)
+	}
+}
+
+// keeps tells whether a record is of this network: one that names no shards could be
+// of any.
+func (d *discovery) keeps(r *enr.Record) bool {
+	shards, err := r.Shards()
+	return err == nil && shards.Len() > 0 && shards.Cluster() == d.node.cfg.network.Cluster
+}
+
+// walk runs discv5 while it is wanted, and asks it for peers while some are missing.
+func (d *discovery) walk(ctx context.Context) {
+	defer d.closeDiscv5()
+	for failures := 0; ; {
+		run, ok := d.node.gate.pass(ctx)
+		if !ok {
+			return
+		}
+		if !d.wantsDiscv5() {
+			d.closeDiscv5()
+			if !d.waitShards(ctx, run) {
+				return
+			}
+			continue
+		}
+		d.mu.Lock()
+		s := d.service
+		d.mu.Unlock()
+		if s == nil {
+			if err := d.openDiscv5(); err != nil {
+				failures++
+				d.note("discv5", 0, err)
+				if !d.node.gate.rest(ctx, pauseAfter(failures), nil) {
+					return
+				}
+				continue
+			}
+			d.mu.Lock()
+			s = d.service
+			d.mu.Unlock()
+		}
+		failures = 0
+		d.search(ctx, run, s)
+		if run.Err() != nil {
+			d.closeDiscv5() // paused
+		}
+	}
+}
+
+// waitShards waits until shards were joined or left.
+func (d *discovery) waitShards(ctx, run context.Context) bool {
+	select {
+	case <-d.shards:
+	case <-run.Done():
+	case <-ctx.Done():
+	}
+	return ctx.Err() == nil
+}
+
+// search asks discv5 for peers while some are missing, until it isn't wanted or the node
+// is paused.
+func (d *discovery) search(ctx, run context.Context, s *discv5.Service) {
+	ctx, done := during(ctx, run)
+	var asking sync.WaitGroup
+	defer asking.Wait()
+	defer done()
+	asking.Go(func() { d.askAround(ctx, s) })
+	found, stale, rest := 0, 0, walkPause
+	for ctx.Err() == nil && d.wantsDiscv5() {
+		hungry, change := d.hunger.look()
+		if !hungry {
+			select {
+			case <-change:
+				stale, rest = 0, walkPause
+			case <-d.shards:
+			case <-ctx.Done():
+			}
+			continue
+		}
+		asking, cancel := context.WithTimeout(ctx, walkTimeout)
+		r, err := s.Next(asking)
+		cancel()
+		if ctx.Err() != nil {
+			return
+		}
+		switch {
+		case err != nil:
+			stale = fruitless
+			d.note("discv5", found, nil)
+		case d.found(peers.Discv5, "", r):
+			found, stale, rest = found+1, 0, walkPause
+			d.note("discv5", found, nil)
+			d.changed()
+			continue
+		default:
+			stale++
+		}
+		if stale < fruitless {
+			continue
+		}
+		timer := time.NewTimer(rest)
+		select {
+		case <-timer.C:
+			rest = min(2*rest, longestWalkPause)
+		case <-change:
+			stale, rest = 0, walkPause
+		case <-d.shards:
+		case <-ctx.Done():
+		}
+		timer.Stop()
+	}
+}

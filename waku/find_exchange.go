@@ -1,0 +1,79 @@
+package waku
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/status-im/shoal/internal/enr"
+	"github.com/status-im/shoal/internal/peers"
+	"github.com/status-im/shoal/peerexchange"
+)
+
+const (
+	// exchangeWant is how many peers are asked for at a time.
+	exchangeWant = 20
+	// After an answer with nobody new the next peer is asked in exchangePause,
+	// doubled up to longestExchangePause; after one with news, in exchangePause.
+	exchangePause        = 2 * time.Second
+	longestExchangePause = 5 * time.Minute
+)
+
+// askExchanges asks connected peers for others while some are missing.
+func (d *discovery) askExchanges(ctx context.Context) {
+	n := d.node
+	pause, found := exchangePause, 0
+	for {
+		run, ok := d.wait(ctx)
+		if !ok {
+			return
+		}
+		ready := n.exchanges.ready(slices.DeleteFunc(n.peers.proven(), func(p peer.ID) bool { return !n.speaks(p, peerexchange.ID) }))
+		if len(ready) == 0 {
+			if !d.rest(ctx, exchangePause) {
+				return
+			}
+			continue
+		}
+		p := ready[0]
+		asking, done := during(ctx, run)
+		answer, err := n.exchangeClient.Ask(asking, p, exchangeWant)
+		done()
+		if run.Err() != nil {
+			continue
+		}
+		var status *peerexchange.StatusError
+		switch {
+		case errors.As(err, &status):
+			n.exchanges.fail(p, err, status.RetryAfter)
+		case err != nil:
+			n.exchanges.fail(p, err, 0)
+		default:
+			n.exchanges.answered(p)
+		}
+		var records []*enr.Record
+		for _, one := range answer.Peers {
+			if r, err := enr.Decode(one.ENR); err == nil && d.keeps(r) {
+				records = append(records, r)
+			}
+		}
+		fresh := d.heard(peers.Exchange, p.String(), records)
+		found += fresh
+		if err != nil {
+			err = fmt.Errorf("%s: %w", p, err)
+		}
+		d.note("peer exchange", found, err)
+		if fresh > 0 {
+			pause = exchangePause
+		} else {
+			pause = min(2*pause, longestExchangePause)
+		}
+		if !n.gate.rest(ctx, exchangePause, nil) || pause > exchangePause && !d.rest(ctx, pause-exchangePause) {
+			return
+		}
+	}
+}

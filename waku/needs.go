@@ -1,0 +1,61 @@
+package waku
+
+import (
+	"slices"
+	"time"
+
+	"github.com/status-im/shoal/internal/peers"
+)
+
+const (
+	// A light member wants one service peer more than push to it at a time, and one
+	// to publish by when another doesn't answer.
+	filterPeersWanted = lightPeers + 1
+	pushPeersWanted   = 2
+	// scarceAfter is how long peers have been too few when those are looked for who
+	// might know others.
+	scarceAfter = 3 * time.Second
+)
+
+// needs are the peers that the joined shards take to be well.
+func (d *discovery) needs() []peers.Need {
+	n := d.node
+	p := n.cfg.profile
+	var needs []peers.Need
+	light := false
+	for _, s := range n.shards.joined() {
+		if s.isLight() {
+			light = true
+			needs = append(needs,
+				peers.Need{Shard: s.shard, Service: peers.Filter, Min: lightPeers, Target: filterPeersWanted},
+				peers.Need{Shard: s.shard, Service: peers.LightPush, Min: 1, Target: pushPeersWanted},
+			)
+		} else {
+			target := p.D + p.D/3
+			needs = append(needs, peers.Need{
+				Shard: s.shard, Service: peers.Relay, Min: p.DLow, Target: target, Outbound: max(p.DOut, target/3),
+			})
+		}
+		needs = append(needs, peers.Need{Shard: s.shard, Service: peers.Store, Min: 0, Target: 1})
+	}
+	if len(needs) > 0 && d.isScarce() && (light || !d.walking.Load()) {
+		// Somebody to ask for others, whatever it carries: records don't tell, so
+		// others are dialled for it only in need.
+		needs = append(needs, peers.Need{AnyShard: true, Service: peers.PeerExchange, Target: 1})
+	}
+	return needs
+}
+
+// isScarce tells whether there are fewer peers than must be, and not only for a moment.
+func (d *discovery) isScarce() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !slices.ContainsFunc(d.missing, func(m peers.Missing) bool { return m.Have < m.Min }) {
+		d.scarce = time.Time{}
+		return false
+	}
+	if d.scarce.IsZero() {
+		d.scarce = time.Now()
+	}
+	return time.Since(d.scarce) >= scarceAfter
+}
