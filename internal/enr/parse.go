@@ -52,21 +52,29 @@ func Decode(raw []byte) (*Record, error) {
 	if scheme := r.IdentityScheme(); scheme != string(schemeName) {
 		return nil, fmt.Errorf("%w: identity scheme %q", ErrMalformed, scheme)
 	}
-	if err := r.VerifySignature(v4{}); err != nil {
+	key, err := loadKey(&r)
+	if err != nil {
 		return nil, err
 	}
-	return newRecord(&r)
+	if err := verify(&r, key, r.Signature()); err != nil {
+		return nil, err
+	}
+	return read(&r, key)
 }
 
 // newRecord reads the values of a record whose signature is good.
 func newRecord(r *gethenr.Record) (*Record, error) {
-	raw, err := rlp.EncodeToBytes(r)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrMalformed, err)
-	}
 	key, err := loadKey(r)
 	if err != nil {
 		return nil, err
+	}
+	return read(r, key)
+}
+
+func read(r *gethenr.Record, key *secp256k1.PublicKey) (*Record, error) {
+	raw, err := rlp.EncodeToBytes(r)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrMalformed, err)
 	}
 	out := &Record{raw: raw, nodeID: nodeID(key), publicKey: [33]byte(key.SerializeCompressed())}
 	if out.peerID, err = peerID(key); err != nil {

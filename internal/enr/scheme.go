@@ -49,6 +49,10 @@ func (v4) Verify(r *gethenr.Record, sig []byte) error {
 	if err != nil {
 		return err
 	}
+	return verify(r, key, sig)
+}
+
+func verify(r *gethenr.Record, key *secp256k1.PublicKey, sig []byte) error {
 	if len(sig) != signatureLen {
 		return ErrSignature
 	}
