@@ -2,12 +2,20 @@ package scorecard
 
 import (
 	"context"
+	"crypto/rand"
 	"slices"
 	"testing"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/stretchr/testify/require"
 
+	"github.com/status-im/shoal/filter"
+	"github.com/status-im/shoal/internal/dnsdisc/dnstest"
+	"github.com/status-im/shoal/internal/enr"
+	"github.com/status-im/shoal/lightpush"
+	"github.com/status-im/shoal/peerexchange"
+	"github.com/status-im/shoal/relay"
 	"github.com/status-im/shoal/sharding"
 	"github.com/status-im/shoal/waku"
 )
@@ -15,8 +23,6 @@ import (
 const (
 	townShards = 6
 	firstShard = 128
-	// townSize is how many nodes run in CI; make soak has sixty.
-	townSize = 24
 )
 
 // town is a network of nodes on loopback that know nobody but those they begin with.
@@ -52,6 +58,20 @@ func (w *town) join(n *waku.Node, shards ...sharding.Shard) {
 	}
 }
 
+// settle starts nodes that join two shards each, and counts who carries what.
+func (w *town) settle(count int, opts ...waku.Option) map[sharding.Shard]int {
+	carriers := map[sharding.Shard]int{}
+	for i := range count {
+		n := w.node(opts...)
+		w.join(n, w.shardsOf(i)...)
+		w.nodes = append(w.nodes, n)
+		for _, s := range w.shardsOf(i) {
+			carriers[s]++
+		}
+	}
+	return carriers
+}
+
 // served tells whether a node has all the relay peers it looks for, of the others that
 // there are.
 func served(n *waku.Node, others func(sharding.Shard) int) bool {
@@ -62,6 +82,17 @@ func served(n *waku.Node, others func(sharding.Shard) int) bool {
 		}
 	}
 	return h.Peers > 0
+}
+
+// meshed tells whether a node has a full mesh on all its shards, as far as there are
+// others.
+func meshed(n *waku.Node, others func(sharding.Shard) int) bool {
+	for _, s := range n.Health().Shards {
+		if s.Mesh < min(relay.Classic().DLow, others(s.Shard)) {
+			return false
+		}
+	}
+	return true
 }
 
 // await waits until all of nodes fulfil a condition, and logs how long they took.
@@ -91,13 +122,14 @@ func (w *town) await(nodes []*waku.Node, what string, ok func(*waku.Node) bool) 
 	}
 }
 
-// Sixty nodes that know one address find the peers of their shards, and nobody of
+// Nodes that know one address find the peers of their shards, and nobody of
 // another cluster; when half of them vanish the others close the gaps; a shard that is
 // joined later is found.
-func TestSixtyNodes(t *testing.T) {
-	count := townSize
+func TestTown(t *testing.T) { liveInTown(t, 24) }
+
+func liveInTown(t *testing.T, count int) {
 	if testing.Short() {
-		count = 18
+		count = 12
 	}
 	w := &town{t: t, network: waku.Local}
 	w.network.Cluster = 4711
@@ -110,19 +142,11 @@ func TestSixtyNodes(t *testing.T) {
 		foreign.join(foreign.node(), foreign.shard(0))
 	}
 
-	carriers := map[sharding.Shard]int{}
-	for i := range count {
-		n := w.node()
-		w.join(n, w.shardsOf(i)...)
-		w.nodes = append(w.nodes, n)
-		for _, s := range w.shardsOf(i) {
-			carriers[s]++
-		}
-	}
+	carriers := w.settle(count)
 	others := func(s sharding.Shard) int { return carriers[s] - 1 }
 	w.await(w.nodes, "a first peer", func(n *waku.Node) bool { return n.Health().Peers > 0 })
 	w.await(w.nodes, "the peers of all shards", func(n *waku.Node) bool { return served(n, others) })
-	w.await(w.nodes, "a mesh on all shards", func(n *waku.Node) bool { return n.Health().State == waku.Sufficient })
+	w.await(w.nodes, "a mesh on all shards", func(n *waku.Node) bool { return meshed(n, others) })
 	for _, n := range w.nodes {
 		for _, p := range n.Peers() {
 			for _, s := range p.Shards {
@@ -139,7 +163,7 @@ func TestSixtyNodes(t *testing.T) {
 		}
 	}
 	w.await(w.nodes[:half], "the peers of all shards again", func(n *waku.Node) bool { return served(n, others) })
-	w.await(w.nodes[:half], "a mesh on all shards again", func(n *waku.Node) bool { return n.Health().State == waku.Sufficient })
+	w.await(w.nodes[:half], "a mesh on all shards again", func(n *waku.Node) bool { return meshed(n, others) })
 
 	late := w.shard(99)
 	latecomers := []*waku.Node{w.nodes[0], w.nodes[3], w.nodes[half-1]}
@@ -148,5 +172,59 @@ func TestSixtyNodes(t *testing.T) {
 	}
 	w.await(latecomers, "the others of a new shard", func(n *waku.Node) bool {
 		return slices.ContainsFunc(n.Health().Shards, func(s waku.ShardHealth) bool { return s.Shard == late && s.Peers == 2 })
+	})
+}
+
+// The same from a list in DNS that names a few of them, and a light member from one
+// service of peer exchange.
+func TestTownFromOneName(t *testing.T) { liveByName(t, 18) }
+
+func liveByName(t *testing.T, count int) {
+	if testing.Short() {
+		count = 6
+	}
+	w := &town{t: t, network: waku.Local}
+	w.network.Cluster = 4713
+	fleet := []waku.Option{
+		waku.WithDiscv5("127.0.0.1:0"), waku.WithFilterService(filter.ServerConfig{}),
+		waku.WithLightPushService(lightpush.ServerConfig{}), waku.WithPeerExchangeService(peerexchange.ServerConfig{}),
+	}
+	var content dnstest.Content
+	for i := range 3 {
+		n := w.node(fleet...)
+		w.join(n, w.shard(2*i), w.shard(2*i+1))
+		r, err := enr.Parse(n.ENR())
+		require.NoError(t, err)
+		content.Records = append(content.Records, r)
+	}
+	key, _, err := crypto.GenerateSecp256k1Key(rand.Reader)
+	require.NoError(t, err)
+	content.Seq = 1
+	tree, err := dnstest.Publish(key, "town.example.org", content)
+	require.NoError(t, err)
+	server, err := dnstest.Serve(dnstest.NewZone(tree))
+	require.NoError(t, err)
+	defer server.Close()
+	resolver, err := waku.ResolverAt(server.Addr())
+	require.NoError(t, err)
+	w.network.DNSTrees = []string{tree.URL}
+
+	carriers := w.settle(count, waku.WithResolvers(resolver), waku.WithFilterService(filter.ServerConfig{}),
+		waku.WithLightPushService(lightpush.ServerConfig{}), waku.WithPeerExchangeService(peerexchange.ServerConfig{}))
+	w.await(w.nodes, "a first peer", func(n *waku.Node) bool { return n.Health().Peers > 0 })
+	w.await(w.nodes, "the peers of all shards", func(n *waku.Node) bool {
+		return served(n, func(s sharding.Shard) int { return carriers[s] })
+	})
+
+	w.network.DNSTrees = nil
+	phone := w.node(waku.WithStaticPeers(w.nodes[0].Addrs()[0]))
+	for i := range townShards {
+		m, err := phone.Join(t.Context(), waku.Community{Shard: w.shard(i)}, waku.AsLight())
+		require.NoError(t, err)
+		_, err = m.Subscribe("/town/1/lobby/proto")
+		require.NoError(t, err)
+	}
+	w.await([]*waku.Node{phone}, "two service peers on all shards, by peer exchange", func(n *waku.Node) bool {
+		return n.Health().State == waku.Sufficient
 	})
 }
