@@ -29,7 +29,7 @@ type raw struct {
 	local *enode.LocalNode
 	db    *enode.DB
 	conn  *net.UDPConn
-	mu    sync.Mutex // of codec
+	mu    sync.Mutex // of codec and pending
 	codec *v5wire.Codec
 	// Called by the reader.
 	onPing func(p *v5wire.Ping, from *net.UDPAddr) []v5wire.Packet
@@ -95,7 +95,9 @@ func (r *raw) record(t testing.TB) *enr.Record {
 // greet sends a packet to a node, with a handshake if need be.
 func (r *raw) greet(s *discv5.Service, p v5wire.Packet) {
 	n := enode.MustParse(s.Record().String())
+	r.mu.Lock()
 	r.pending, r.pendingTo = p, n
+	r.mu.Unlock()
 	r.send(n.ID(), net.UDPAddrFromAddrPort(s.Addr()), p, nil)
 }
 
@@ -134,10 +136,12 @@ func (r *raw) read() {
 			}
 			r.send(id, from, w, nil)
 		case *v5wire.Whoareyou:
-			if r.pending != nil {
-				p.Node = r.pendingTo
-				r.send(r.pendingTo.ID(), from, r.pending, p)
-				r.pending = nil
+			r.mu.Lock()
+			about := r.pending
+			p.Node, r.pending = r.pendingTo, nil
+			r.mu.Unlock()
+			if about != nil {
+				r.send(p.Node.ID(), from, about, p)
 			}
 		case *v5wire.Ping:
 			r.answer(id, from, r.onPing(p, from))

@@ -247,7 +247,7 @@ func TestRecordAlwaysFits(t *testing.T) {
 			last := s.Record().Seq()
 			s.Step(func() { s.Sign() })
 			rng := rand.New(rand.NewPCG(1, 2))
-			for i := range 40 {
+			for i := range 25 {
 				if rng.IntN(3) == 0 {
 					vote(s, 20+i%2, endpoint(rng))
 				}
