@@ -77,7 +77,7 @@ type Config struct {
 	// one goroutine at a time, and again for a record seen again.
 	Keep func(*enr.Record) bool
 	// OnRecord, if set, is told of records of our own that come from votes, not
-	// from Set. Never called concurrently, nor after Close.
+	// from Set. Never called concurrently, nor after Close, which waits for it.
 	OnRecord func(*enr.Record)
 	// Logger is silent by default.
 	Logger *slog.Logger
