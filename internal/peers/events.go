@@ -38,6 +38,7 @@ const (
 	longestHostRest  = 2 * time.Minute
 	isolatedHostRest = 30 * time.Second
 
+	maxCuts  = 1024
 	maxID    = 64  // bytes
 	maxError = 200 // bytes
 )
@@ -61,7 +62,7 @@ func (m *Manager) Connected(now time.Time, id peer.ID, at ma.Multiaddr, inbound 
 		if len(m.all.items) >= m.cfg.MaxKnown {
 			m.squeeze(&m.all, worthAll)
 		}
-		e = &entry{id: id, source: Inbound, seen: m.now}
+		e = m.newEntry(id, Inbound)
 		m.insert(e, teller{source: Inbound})
 	}
 	x, located := locate(at, id)
@@ -257,8 +258,28 @@ func (m *Manager) Foreign(now time.Time, id peer.ID, reason string) {
 func (m *Manager) Cut(now time.Time, id peer.ID, until time.Time) {
 	m.enter(now)
 	defer m.mu.Unlock()
+	if len(m.cuts) >= maxCuts {
+		m.pruneCuts()
+	}
+	m.cuts[id] = until
 	if e := m.known[id]; e != nil {
 		m.bar(e, cut, until)
+	}
+}
+
+// pruneCuts drops what is over, and if that isn't enough the one that ends first.
+func (m *Manager) pruneCuts() {
+	var first peer.ID
+	for id, until := range m.cuts {
+		switch {
+		case !m.now.Before(until):
+			delete(m.cuts, id)
+		case first == "" || until.Before(m.cuts[first]) || until.Equal(m.cuts[first]) && id < first:
+			first = id
+		}
+	}
+	if len(m.cuts) >= maxCuts {
+		delete(m.cuts, first)
 	}
 }
 

@@ -77,6 +77,7 @@ type Manager struct {
 	conns    list
 	dials    list
 
+	cuts  map[peer.ID]time.Time // until when; remembered longer than what else is known
 	needs []need
 	kept  map[peer.ID]bool
 
@@ -168,6 +169,7 @@ func New(cfg Config) *Manager {
 		conns:   list{slot: slotConns},
 		dials:   list{slot: slotDials},
 		kept:    map[peer.ID]bool{},
+		cuts:    map[peer.ID]time.Time{},
 		refused: map[string]uint64{},
 	}
 	for i := range m.bySource {

@@ -203,7 +203,7 @@ func (x *model) connect(p *modelPeer, at ma.Multiaddr, inbound bool) {
 		p.open, p.inbound, p.proven, p.dropped, p.at = true, inbound, false, time.Time{}, at
 	}
 	if !inbound {
-		p.inbound, p.at = false, at
+		p.inbound, p.at, p.planned = false, at, false
 		p.told[at.String()] = true
 	}
 	p.dialling = time.Time{}

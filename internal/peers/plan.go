@@ -191,8 +191,11 @@ func (p *planning) recruit() {
 			return
 		}
 		if p.outbound() >= p.maxOutbound() {
-			if len(p.dials.items) == 0 { // or else some of those may fail
-				p.makeWay(s)
+			if len(p.dials.items) > 0 {
+				return // some of those may fail
+			}
+			if !p.makeWay(s) && !p.rested.IsZero() { // others may need it more
+				p.due(latest(p.rested, next))
 			}
 			return
 		}
@@ -377,12 +380,13 @@ func (p *planning) drop(e *entry, reason string) {
 }
 
 // makeWay drops an outbound peer for the sake of one that is needed: one of no use,
-// or while there are too few, one of those that are more than enough.
-func (p *planning) makeWay(s *state) {
+// or while there are too few, one of those that are more than enough. It is false if
+// there is none.
+func (p *planning) makeWay(s *state) bool {
 	var out *entry
 	for _, e := range p.conns.items {
 		if !e.inbound && p.leaving(e) {
-			return // there will be room
+			return true // there will be room
 		}
 	}
 	for _, e := range p.conns.items {
@@ -399,10 +403,10 @@ func (p *planning) makeWay(s *state) {
 	}
 	if out != nil {
 		p.drop(out, "it carries no shard of ours, and room is needed")
-		return
+		return true
 	}
 	if s.have >= s.Min {
-		return
+		return false
 	}
 	for _, e := range p.conns.items {
 		if e.inbound || p.kept[e.id] || !e.proven || !p.surplus(e) {
@@ -415,4 +419,5 @@ func (p *planning) makeWay(s *state) {
 	if out != nil {
 		p.drop(out, "there are more than enough for its shards, and room is needed for others")
 	}
+	return out != nil
 }

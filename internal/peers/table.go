@@ -4,6 +4,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
 )
 
 const (
@@ -80,10 +82,8 @@ func (m *Manager) found(s *Sighting) (refused string) {
 	if addrs = m.housed(nil, addrs, s.Source); len(addrs) == 0 {
 		return refusedHost
 	}
-	e = &entry{
-		id: s.Info.ID, source: s.Source,
-		seen: m.now, services: s.Services, record: slices.Clone(s.Record), seq: s.Seq,
-	}
+	e = m.newEntry(s.Info.ID, s.Source)
+	e.services, e.record, e.seq = s.Services, slices.Clone(s.Record), s.Seq
 	e.carry(s.Shards)
 	by := s.teller()
 	if why := m.makeRoom(e, by); why != "" {
@@ -92,6 +92,18 @@ func (m *Manager) found(s *Sighting) (refused string) {
 	m.insert(e, by)
 	m.settle(e, addrs)
 	return ""
+}
+
+func (m *Manager) newEntry(id peer.ID, source Source) *entry {
+	e := &entry{id: id, source: source, seen: m.now, silent: true}
+	if until, ok := m.cuts[id]; ok {
+		if m.now.Before(until) {
+			e.barred, e.barUntil = cut, until
+		} else {
+			delete(m.cuts, id)
+		}
+	}
+	return e
 }
 
 // again takes note of what is told of a known peer.
