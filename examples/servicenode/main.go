@@ -5,7 +5,9 @@
 //	servicenode --shards 32,64,128 --protected-shard 128=HEXPUBLICKEY --nodekey-file node.key
 //
 // With --store it also keeps what it relays, for members who were away; with
-// --filter and --lightpush it serves members who don't relay.
+// --filter and --lightpush it serves members who don't relay. With --bootnode,
+// --dns-tree or --network it finds others of its network; with --discv5 and
+// --peer-exchange others find theirs by it.
 //
 // When it is ready it prints one JSON line on stdout; logs go to stderr. SIGTERM
 // or Ctrl+C end it.
@@ -100,7 +102,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 
 	node, err := waku.New(ctx, options...)
 	if err != nil {
-		return err
+		return inFlags(err)
 	}
 	defer func() { err = errors.Join(err, node.Close()) }()
 	for _, index := range s.shards {
@@ -158,6 +160,11 @@ func (s *settings) options(log *slog.Logger) ([]waku.Option, error) {
 		options = append(options, waku.WithRelayProfile(relay.Fleet(s.meshDegree)))
 	}
 	options = append(options, s.services.options()...)
+	finding, err := s.discovery.options(s.listenAddrs())
+	if err != nil {
+		return nil, err
+	}
+	options = append(options, finding...)
 	for index, keys := range s.protected {
 		options = append(options, waku.WithProtectedShard(sharding.Shard{Cluster: s.cluster, Index: index}, keys...))
 	}

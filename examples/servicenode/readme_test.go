@@ -38,7 +38,7 @@ func TestREADMENamesServicenodesFlags(t *testing.T) {
 	table, _, _ = strings.Cut(table, "\n## ")
 	help, err := exec.Command(program, "--help").Output()
 	require.NoError(t, err)
-	flag := regexp.MustCompile(`--[a-z][a-z-]*`)
+	flag := regexp.MustCompile(`--[a-z][a-z0-9-]*`)
 	inTable := map[string]bool{}
 	for _, row := range regexp.MustCompile("(?m)^\\| `--.*$").FindAllString(table, -1) {
 		cells := strings.Split(row, "|")
@@ -47,7 +47,7 @@ func TestREADMENamesServicenodesFlags(t *testing.T) {
 			assert.Contains(t, string(help), "  "+name+" ")
 		}
 	}
-	for _, line := range regexp.MustCompile(`(?m)^  --[a-z-]+`).FindAllString(string(help), -1) {
+	for _, line := range regexp.MustCompile(`(?m)^  --[a-z0-9-]+`).FindAllString(string(help), -1) {
 		assert.True(t, inTable[strings.TrimSpace(line)], "%s isn't in the README", line)
 	}
 }

@@ -21,6 +21,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	dosguard "github.com/status-im/shoal/rln-free-dos"
+	"github.com/status-im/shoal/waku"
 )
 
 var program string
@@ -209,6 +210,21 @@ func TestBadInput(t *testing.T) {
 		"push rate infinite":  {[]string{"--lightpush", "--lightpush-rate", "Inf"}, "10000 at most"},
 		"push rate alone":     {[]string{"--filter", "--lightpush-rate", "5"}, "goes with --lightpush"},
 		"filter with value":   {[]string{"--filter=yes"}, `invalid boolean value "yes"`},
+		"network unknown":     {[]string{"--network", "waku"}, "want local, status or status-staging"},
+		"network and cluster": {[]string{"--cluster", "16", "--network", "status"}, "contradict each other: that network is cluster 16"},
+		"port not number":     {[]string{"--discv5", "--udp-port", "discv5"}, "a number from 0 to 65535"},
+		"port too large":      {[]string{"--discv5", "--udp-port", "65536"}, "a number from 0 to 65535"},
+		"port alone":          {[]string{"--udp-port", "9000"}, "begin it with --discv5"},
+		"discv5 with value":   {[]string{"--discv5", "9000"}, `unexpected argument "9000"`},
+		"bootnode address":    {[]string{"--bootnode", "/ip4/203.0.113.7/tcp/30303/p2p/16Uiu2"}, "addresses go to --connect"},
+		"bootnode damaged":    {[]string{"--bootnode", "enr:-abc"}, "--bootnode: enr:-abc"},
+		"bootnode elsewhere":  {[]string{"--cluster", "1", "--bootnode", waku.Status.Bootnodes[0]}, "is a node of cluster 16"},
+		"tree no URL":         {[]string{"--dns-tree", "nodes.example.org"}, "enrtree://KEY@NAME"},
+		"tree damaged":        {[]string{"--dns-tree", "enrtree://KEY@nodes.example.org"}, "--dns-tree: "},
+		"resolver no address": {[]string{"--dns-tree", "enrtree://K@n", "--resolver", "https://dns"}, "such as 1.1.1.1 or [::1]:5353"},
+		"resolver alone":      {[]string{"--resolver", "127.0.0.1"}, "name one with --dns-tree"},
+		"state empty":         {[]string{"--state", ""}, "the directory is missing"},
+		"state is a file":     {[]string{"--state", file("state", "")}, "--state: "},
 		"log level":           {[]string{"--log-level", "loud"}, "log-level"},
 		"key damaged":         {[]string{"--nodekey-file", file("damaged", "not hex")}, "32 bytes in hex"},
 		"key too short":       {[]string{"--nodekey-file", file("short", "abcd")}, "32 bytes in hex"},
@@ -229,10 +245,14 @@ func TestTakenPort(t *testing.T) {
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	defer taken.Close()
+	takenUDP, err := net.ListenPacket("udp4", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer takenUDP.Close()
 	port := taken.Addr().(*net.TCPAddr).Port
 	for _, args := range [][]string{
 		{"--metrics", taken.Addr().String()},
 		{"--listen", fmt.Sprintf("/ip4/127.0.0.1/tcp/%d", port)},
+		{"--discv5", "--udp-port", fmt.Sprint(takenUDP.LocalAddr().(*net.UDPAddr).Port)},
 	} {
 		code, stderr := fails(t, args...)
 		assert.NotZero(t, code)
@@ -262,7 +282,8 @@ func TestHelp(t *testing.T) {
 	require.NoError(t, err)
 	for _, name := range []string{"cluster", "shards", "listen", "ws-listen", "nodekey-file", "protected-shard",
 		"connect", "max-conns", "max-conns-per-ip", "metrics", "store", "retention",
-		"filter", "filter-subscribers", "filter-topics", "lightpush", "lightpush-rate"} {
+		"filter", "filter-subscribers", "filter-topics", "lightpush", "lightpush-rate",
+		"network", "discv5", "udp-port", "bootnode", "dns-tree", "resolver", "peer-exchange", "state"} {
 		assert.Contains(t, string(out), "--"+name+" ")
 	}
 }

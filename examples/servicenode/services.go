@@ -7,14 +7,16 @@ import (
 
 	"github.com/status-im/shoal/filter"
 	"github.com/status-im/shoal/lightpush"
+	"github.com/status-im/shoal/peerexchange"
 	"github.com/status-im/shoal/waku"
 )
 
-// serviceSettings say what the node does for members who don't relay.
+// serviceSettings say what the node does for members who don't relay, and for whoever
+// looks for peers.
 type serviceSettings struct {
-	filter, lightPush bool
-	filterLimits      filter.ServerConfig
-	pushLimits        lightpush.ServerConfig
+	filter, lightPush, exchange bool
+	filterLimits                filter.ServerConfig
+	pushLimits                  lightpush.ServerConfig
 }
 
 func (s *serviceSettings) flags(f *flag.FlagSet) {
@@ -30,6 +32,7 @@ func (s *serviceSettings) flags(f *flag.FlagSet) {
 		s.pushLimits.Rate = n
 		return nil
 	})
+	f.BoolVar(&s.exchange, "peer-exchange", false, "name peers that are alive to whoever asks")
 }
 
 func count(into *int) func(string) error {
@@ -61,6 +64,9 @@ func (s *serviceSettings) options() (options []waku.Option) {
 	if s.lightPush {
 		options = append(options, waku.WithLightPushService(s.pushLimits))
 	}
+	if s.exchange {
+		options = append(options, waku.WithPeerExchangeService(peerexchange.ServerConfig{}))
+	}
 	return options
 }
 
@@ -71,6 +77,9 @@ func (s *serviceSettings) names() (names []string) {
 	}
 	if s.lightPush {
 		names = append(names, "lightpush")
+	}
+	if s.exchange {
+		names = append(names, "peer-exchange")
 	}
 	return names
 }

@@ -43,15 +43,17 @@ type settings struct {
 	maxConnsPerIP int
 	meshDegree    int
 	metrics       string
+	discovery     discoverySettings
 	store         storeSettings
 	services      serviceSettings
 	logLevel      slog.Level
 }
 
 func (s *settings) network() waku.Network {
-	network := waku.Local
-	network.Name = fmt.Sprintf("cluster %d", s.cluster)
-	network.Cluster = s.cluster
+	network := s.discovery.preset
+	if network.Name == waku.Local.Name {
+		network.Name, network.Cluster = fmt.Sprintf("cluster %d", s.cluster), s.cluster
+	}
 	return network
 }
 
@@ -190,6 +192,7 @@ func flags(s *settings) *flag.FlagSet {
 	})
 	f.StringVar(&s.store.spool, "store-spool", "", "`directory` of this node's own, where messages wait while PostgreSQL is away\n(default: the name of --nodekey-file with .spool, or servicenode.spool)")
 	s.services.flags(f)
+	s.discovery.flags(f)
 	f.TextVar(&s.logLevel, "log-level", slog.LevelInfo, "debug, info, warn or error")
 	return f
 }
@@ -212,12 +215,20 @@ func parse(args []string) (*settings, error) {
 	if err := s.services.check(); err != nil {
 		return nil, err
 	}
+	clusterGiven := false
+	f.Visit(func(one *flag.Flag) { clusterGiven = clusterGiven || one.Name == "cluster" })
+	if err := s.discovery.check(clusterGiven); err != nil {
+		return nil, err
+	}
+	if !clusterGiven {
+		s.cluster = s.discovery.preset.Cluster
+	}
 	for index := range s.protected {
 		if !slices.Contains(s.shards, index) {
 			return nil, wrong("--protected-shard %d: this node doesn't carry shard %d; add it to --shards", index, index)
 		}
 	}
-	if len(s.listenAddrs()) == 0 && len(s.connect) == 0 {
+	if len(s.listenAddrs()) == 0 && len(s.connect) == 0 && !s.discovery.looks() {
 		return nil, wrong("with neither --listen, --ws-listen nor --connect this node would meet nobody: give one of them")
 	}
 	return &s, nil
