@@ -290,6 +290,15 @@ func TestBadInput(t *testing.T) {
 		"listen no address":    {[]string{"--listen", ":30303"}, "not a multiaddr"},
 		"nobody to meet":       {[]string{"--name", "ana", "--key-file", good, "--listen", ""}, "nobody could be met"},
 		"light and alone":      {[]string{"--name", "ana", "--key-file", good, "--light"}, "--light needs --connect"},
+		"network unknown":      {[]string{"--network", "waku"}, "want local, status or status-staging"},
+		"shard of another":     {[]string{"--name", "ana", "--key-file", good, "--network", "status", "--shard", "1/5"}, "isn't one of network status (cluster 16)"},
+		"bootnode address":     {[]string{"--bootnode", addr}, "addresses go to --connect"},
+		"bootnode damaged":     {[]string{"--name", "ana", "--key-file", good, "--bootnode", "enr:-abc"}, "--bootnode: enr:-abc"},
+		"bootnode elsewhere":   {[]string{"--name", "ana", "--key-file", good, "--shard", "1/5", "--bootnode", waku.Status.Bootnodes[0]}, "is a node of cluster 16"},
+		"tree no URL":          {[]string{"--dns-tree", "nodes.example.org"}, "enrtree://KEY@NAME"},
+		"tree damaged":         {[]string{"--name", "ana", "--key-file", good, "--dns-tree", "enrtree://KEY@nodes.example.org"}, "--dns-tree: "},
+		"resolver no address":  {[]string{"--resolver", "https://dns"}, "such as 1.1.1.1"},
+		"resolver alone":       {[]string{"--name", "ana", "--key-file", good, "--resolver", "127.0.0.1"}, "name one with --dns-tree"},
 		"new key over old":     {[]string{"--new-key", good}, "isn't overwritten"},
 		"new key in no folder": {[]string{"--new-key", filepath.Join(dir, "none", "key")}, "make it first"},
 		"connect and argument": {[]string{"--connect", addr, "--name", "ana", "hello"}, `unexpected argument "hello"`},
@@ -313,7 +322,8 @@ func TestBadInput(t *testing.T) {
 func TestHelp(t *testing.T) {
 	out, err := exec.Command(filepath.Join(programs, "chat"), "--help").Output()
 	require.NoError(t, err)
-	for _, name := range []string{"connect", "shard", "key-file", "name", "listen", "topic", "light", "new-key"} {
+	for _, name := range []string{"connect", "shard", "key-file", "name", "listen", "topic", "light", "new-key",
+		"network", "bootnode", "dns-tree", "resolver"} {
 		assert.Contains(t, string(out), "--"+name+" ")
 	}
 }

@@ -39,6 +39,7 @@ func lines(ctx context.Context, r *room, in io.Reader, out io.Writer, note notic
 			close(connected)
 		}
 	})
+	wg.Go(func() { worryAloud(ctx, r, note) })
 	input := make(chan string)
 	go read(ctx, in, input, note)
 

@@ -4,8 +4,12 @@
 //	chat --new-key community.key                 # once; prints the public key
 //	chat --connect ADDR --shard 128 --key-file community.key --name ana
 //
-// With --light it doesn't relay for others: the nodes of --connect bring what is said
-// and publish what it says. Nothing else is different.
+// In place of an address it takes the record of any node (--bootnode), the name of a
+// list (--dns-tree) or of a network (--network), and finds its peers from there. While
+// nobody hears what is said it tells why.
+//
+// With --light it doesn't relay for others: service nodes bring what is said and
+// publish what it says. Nothing else is different.
 //
 // In a terminal it draws a screen. With stdin or stdout piped, every line in is a
 // message and every message is a line out: name, colon, text.

@@ -20,15 +20,12 @@ type room struct {
 
 // enter starts a node and joins the community.
 func enter(ctx context.Context, s *settings) (*room, error) {
-	network := waku.Local
-	network.Cluster = s.shard.Cluster
-	node, err := waku.New(ctx,
-		waku.WithNetwork(network),
+	node, err := waku.New(ctx, append(s.finding.options(),
 		waku.WithListenAddrs(s.listen...),
 		waku.WithStaticPeers(s.connect...),
-		waku.WithUserAgent("shoal-chat"))
+		waku.WithUserAgent("shoal-chat"))...)
 	if err != nil {
-		return nil, err
+		return nil, inFlags(err)
 	}
 	community := waku.Community{Shard: s.shard}
 	var join []waku.JoinOption
@@ -103,18 +100,20 @@ type status struct {
 	peers   int
 	way     string // by which messages come and go, such as "mesh 3"
 	ready   bool   // somebody can hear us
-	trouble string // empty then
+	trouble string // empty: none
+	why     string // of the trouble, in a sentence
 	links   []string
 }
 
 func (r *room) status() status {
 	h := r.node.Health()
 	s := status{peers: h.Peers}
-	joining := "joining …"
+	joining := false
 	for _, shard := range h.Shards {
 		s.ready, s.way = shard.State != waku.Unhealthy, fmt.Sprintf("mesh %d", shard.Mesh)
+		joining = shard.Peers > 0
 		if shard.Mode == waku.ModeLight {
-			s.way, joining = servicePeers(shard.Light), shard.Reason
+			s.way, joining = servicePeers(shard.Light), false
 		}
 	}
 	for _, p := range r.node.Peers() {
@@ -124,20 +123,18 @@ func (r *room) status() status {
 	case h.Clock.Suspect:
 		s.trouble = fmt.Sprintf("this computer's clock seems to be %v off", h.Clock.Offset.Round(time.Second))
 	case s.ready:
-	case s.peers > 0:
-		s.trouble = joining
+		return s
+	case joining:
+		s.trouble = "joining …"
 	default:
-		s.trouble = "nobody connected yet"
+		s.trouble = h.Summary
 		for _, p := range h.Static {
-			if p.LastError != "" {
+			if s.peers == 0 && p.LastError != "" {
 				s.trouble = p.LastError
 			}
 		}
-		if len(h.Disconnects) > 0 && h.Disconnects[0].Reason != "" {
-			s.trouble = h.Disconnects[0].Reason
-		}
 	}
-	s.trouble = clean(s.trouble, 200)
+	s.trouble, s.why = clean(s.trouble, 200), clean(h.Summary, 400)
 	return s
 }
 

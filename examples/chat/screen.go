@@ -79,6 +79,7 @@ type ui struct {
 	name   string
 	where  string
 	status status
+	worry  worry
 
 	entries []*entry
 	people  map[string]time.Time
@@ -129,6 +130,9 @@ func (u *ui) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 		return u, nil
 	case statusMsg:
 		u.status = status(msg)
+		if why := u.worry.look(time.Now(), u.status); why != "" {
+			u.note("Nobody hears you: " + why)
+		}
 		return u, tea.Tick(time.Second, func(time.Time) tea.Msg { return statusMsg(u.room.status()) })
 	case heardMsg:
 		u.seen(msg.Name, msg.at)

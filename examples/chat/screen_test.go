@@ -83,6 +83,16 @@ func TestHeaderTellsPeersWayAndTrouble(t *testing.T) {
 	assert.Contains(t, shown(u), "connection refused ○")
 }
 
+func TestSaysOnceWhyNobodyHears(t *testing.T) {
+	u := newTestUI(&fake{}, 120, 20)
+	alone := status{trouble: "no peers", why: "no peers: nobody of 3 nodes could be reached"}
+	u.worry.since = time.Now().Add(-worryAfter)
+	for range 3 {
+		u.Update(statusMsg(alone))
+	}
+	assert.Equal(t, 1, strings.Count(shown(u), "Nobody hears you: no peers: nobody of 3 nodes could be reached"))
+}
+
 func TestScrollbackStaysWhereItIs(t *testing.T) {
 	u := newTestUI(&fake{}, 80, 12)
 	hear := func(i int) {

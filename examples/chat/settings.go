@@ -16,6 +16,7 @@ import (
 
 	dosguard "github.com/status-im/shoal/rln-free-dos"
 	"github.com/status-im/shoal/sharding"
+	"github.com/status-im/shoal/waku"
 )
 
 // errUsage marks errors of whoever typed the command.
@@ -42,14 +43,18 @@ type settings struct {
 	newKey  string
 	connect []string
 	listen  []string
-	stay    bool
+	// listenGiven is whether the flag was given.
+	listenGiven bool
+	stay        bool
+	finding     finding
 }
 
 // flags declares the flags. What depends on two of them is judged in parse.
 func flags(s *settings) *flag.FlagSet {
 	*s = settings{
-		shard:  sharding.Shard{Cluster: sharding.StatusCluster, Index: 128},
-		listen: []string{"/ip4/127.0.0.1/tcp/0"},
+		shard:   sharding.Shard{Cluster: sharding.StatusCluster, Index: 128},
+		listen:  []string{"/ip4/127.0.0.1/tcp/0"},
+		finding: finding{network: waku.Local},
 	}
 	f := flag.NewFlagSet("chat", flag.ContinueOnError)
 	f.SetOutput(io.Discard)
@@ -73,7 +78,7 @@ func flags(s *settings) *flag.FlagSet {
 	})
 	f.StringVar(&s.keyFile, "key-file", "", "`file` with the community's private key, 32 bytes in hex")
 	f.BoolVar(&s.open, "open", false, "the shard has no key: anybody may write")
-	f.BoolVar(&s.light, "light", false, "don't relay for others: service nodes (--connect) bring and take the messages")
+	f.BoolVar(&s.light, "light", false, "don't relay for others: service nodes bring and take the messages")
 	f.Func("name", "`name` that the others see", func(text string) error {
 		name := clean(text, maxName)
 		if name == "" || name != strings.TrimSpace(text) {
@@ -90,10 +95,10 @@ func flags(s *settings) *flag.FlagSet {
 		s.topic = topic.String()
 		return nil
 	})
-	listened := false
-	f.Func("listen", "`multiaddr` to listen on, may be repeated; \"\" for none (default /ip4/127.0.0.1/tcp/0)", func(text string) error {
-		if !listened {
-			s.listen, listened = nil, true
+	s.finding.flags(f)
+	f.Func("listen", "`multiaddr` to listen on, may be repeated; \"\" for none (default /ip4/127.0.0.1/tcp/0, or\n/ip4/0.0.0.0/tcp/0 on a network of the internet)", func(text string) error {
+		if !s.listenGiven {
+			s.listen, s.listenGiven = nil, true
 		}
 		if text == "" {
 			return nil
@@ -130,10 +135,13 @@ func parse(args []string) (*settings, error) {
 		return nil, wrong("--key-file is missing: members sign with the community's key; for a shard without one say --open")
 	case s.keyFile != "" && s.open:
 		return nil, wrong("--key-file and --open contradict each other: a shard either has a key or has none")
-	case s.light && len(s.connect) == 0:
-		return nil, wrong("--light needs --connect: who doesn't relay hears and speaks through service nodes; name one, or better two")
-	case len(s.connect) == 0 && len(s.listen) == 0:
-		return nil, wrong("with neither --connect nor --listen nobody could be met: give one of them")
+	case s.light && len(s.connect) == 0 && !s.finding.looks():
+		return nil, wrong("--light needs --connect, or a way to find service nodes, such as --bootnode: who doesn't relay hears and speaks through them")
+	case len(s.connect) == 0 && len(s.listen) == 0 && !s.finding.looks():
+		return nil, wrong("with neither --connect nor --listen nobody could be met: give one of them, or --bootnode")
+	}
+	if err := s.finding.settle(&s); err != nil {
+		return nil, err
 	}
 	if s.open {
 		return &s, nil
@@ -185,6 +193,6 @@ func usage(w io.Writer) {
 	fmt.Fprintln(w)
 	flags(&s).VisitAll(func(one *flag.Flag) {
 		name, text := flag.UnquoteUsage(one)
-		fmt.Fprintf(w, "  --%s %s\n        %s\n", one.Name, name, text)
+		fmt.Fprintf(w, "  --%s %s\n        %s\n", one.Name, name, strings.ReplaceAll(text, "\n", "\n        "))
 	})
 }
