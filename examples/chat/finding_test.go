@@ -24,12 +24,12 @@ func begin(t *testing.T, public string, args ...string) (record string, node *pr
 // Members who know one node's record meet there, relaying or not.
 func TestFindsByRecord(t *testing.T) {
 	file, public := newKeyFile(t)
-	first, _ := begin(t, public, "--discv5", "--peer-exchange")
-	second, _ := begin(t, public, "--bootnode", first, "--filter", "--lightpush", "--peer-exchange")
+	first, _ := begin(t, public, "--discv5", "--peer-exchange", "--filter", "--lightpush")
+	second, _ := begin(t, public, "--bootnode", first)
 	member := func(name string, more ...string) *process {
 		return start(t, "chat", append([]string{"--key-file", file, "--name", name}, more...)...)
 	}
-	ana, ben := member("ana", "--bootnode", first), member("ben", "--bootnode", second, "--light")
+	ana, ben := member("ana", "--bootnode", second), member("ben", "--bootnode", first, "--light")
 	ana.expect(ana.stderr, "connected")
 	ben.expect(ben.stderr, "connected")
 	ben.write("hello ana")
