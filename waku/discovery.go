@@ -147,6 +147,11 @@ func (d *discovery) shardsChanged() {
 // networkChanged has peers dialled that couldn't be reached, and others looked for.
 func (d *discovery) networkChanged() {
 	d.book.NetworkChanged(time.Now())
+	d.mu.Lock()
+	if d.service != nil {
+		d.service.Refresh()
+	}
+	d.mu.Unlock()
 	hungry, _ := d.hunger.look()
 	d.hunger.set(hungry, true)
 	d.changed()

@@ -68,6 +68,7 @@ func (d *discovery) openDiscv5() error {
 	err := n.handRecord(func(f enr.Fields) (recordSigner, error) {
 		s, err := discv5.Listen(discv5.Config{
 			Key: n.cfg.identity, Listen: d.discv5Addr(), Fields: f, Bootnodes: boot,
+			Fixed:    n.cfg.discv5.IsValid() && !n.cfg.discv5.Addr().IsUnspecified(),
 			Keep:     d.keeps,
 			OnRecord: func(*enr.Record) { d.node.recordChanged() },
 			Logger:   n.cfg.logger,
@@ -95,6 +96,11 @@ func (d *discovery) closeDiscv5() {
 	if s == nil {
 		return
 	}
+	table := s.Table()
+	d.mu.Lock()
+	d.boot = append(table[:min(len(table), maxBoot/2)], d.boot...) // to begin with the next time
+	d.boot = d.boot[:min(len(d.boot), maxBoot)]
+	d.mu.Unlock()
 	d.node.takeRecordBack()
 	if err := s.Close(); err != nil {
 		d.node.cfg.logger.Debug("closing discv5", "err", err)

@@ -194,6 +194,9 @@ func (n *Node) recordFields() (enr.Fields, error) {
 			f.IP6, f.TCP6 = ip, port
 		}
 	}
+	if at := n.cfg.discv5.Addr().Unmap(); at.Is4() && !at.IsUnspecified() && !f.IP4.IsValid() {
+		f.IP4 = at
+	}
 	return f, nil
 }
 
