@@ -81,7 +81,7 @@ func TestEclipse(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			for seed := range uint64(5) {
+			for seed := range uint64(fewer(5)) {
 				w := newWorld(t, config(seed))
 				var needs []peers.Need
 				for i := range uint16(6) {

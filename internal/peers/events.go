@@ -258,29 +258,25 @@ func (m *Manager) Foreign(now time.Time, id peer.ID, reason string) {
 func (m *Manager) Cut(now time.Time, id peer.ID, until time.Time) {
 	m.enter(now)
 	defer m.mu.Unlock()
-	if len(m.cuts) >= maxCuts {
-		m.pruneCuts()
-	}
-	m.cuts[id] = until
+	m.remember(id, until)
 	if e := m.known[id]; e != nil {
 		m.bar(e, cut, until)
 	}
 }
 
-// pruneCuts drops what is over, and if that isn't enough the one that ends first.
-func (m *Manager) pruneCuts() {
-	var first peer.ID
-	for id, until := range m.cuts {
-		switch {
-		case !m.now.Before(until):
-			delete(m.cuts, id)
-		case first == "" || until.Before(m.cuts[first]) || until.Equal(m.cuts[first]) && id < first:
-			first = id
-		}
+// remember notes a cut, in place of another's if there are many.
+func (m *Manager) remember(id peer.ID, until time.Time) {
+	_, again := m.cuts[id]
+	switch {
+	case again:
+	case len(m.cutIDs) < maxCuts:
+		m.cutIDs = append(m.cutIDs, id)
+	default:
+		i := m.rand.IntN(maxCuts)
+		delete(m.cuts, m.cutIDs[i])
+		m.cutIDs[i] = id
 	}
-	if len(m.cuts) >= maxCuts {
-		delete(m.cuts, first)
-	}
+	m.cuts[id] = until
 }
 
 func (m *Manager) bar(e *entry, why bar, until time.Time) {

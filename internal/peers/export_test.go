@@ -59,6 +59,7 @@ func (m *Manager) Check() (wrong []string) {
 	}
 	expect(told == 0, "tellers don't add up")
 	expect(live == len(m.conns.items), "connections don't add up")
+	expect(len(m.cuts) == len(m.cutIDs) && len(m.cuts) <= maxCuts, "cuts don't add up")
 	queued := 0
 	for p, h := range m.hosts {
 		expect(len(h.members) > 0 || h.queued, "an empty host")

@@ -46,6 +46,15 @@ func tcp(a, b, c, d int) ma.Multiaddr {
 	return maddr(fmt.Sprintf("/ip4/%d.%d.%d.%d/tcp/60000", a, b, c, d))
 }
 
+// fewer is how often something is repeated under the race detector, for which there
+// is little to see here.
+func fewer(n int) int {
+	if raceEnabled {
+		return (n + 9) / 10
+	}
+	return n
+}
+
 // public is the n-th public address, each in a network of its own, and many in wide
 // ones of their own.
 func public(n int) ma.Multiaddr { return tcp(20+n%80, n/80%60, n/4800%250, 1) }

@@ -77,9 +77,10 @@ type Manager struct {
 	conns    list
 	dials    list
 
-	cuts  map[peer.ID]time.Time // until when; remembered longer than what else is known
-	needs []need
-	kept  map[peer.ID]bool
+	cuts   map[peer.ID]time.Time // until when; remembered longer than what else is known
+	cutIDs []peer.ID             // their keys
+	needs  []need
+	kept   map[peer.ID]bool
 
 	pace    pace
 	refused map[string]uint64

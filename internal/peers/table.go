@@ -96,12 +96,8 @@ func (m *Manager) found(s *Sighting) (refused string) {
 
 func (m *Manager) newEntry(id peer.ID, source Source) *entry {
 	e := &entry{id: id, source: source, seen: m.now, silent: true}
-	if until, ok := m.cuts[id]; ok {
-		if m.now.Before(until) {
-			e.barred, e.barUntil = cut, until
-		} else {
-			delete(m.cuts, id)
-		}
+	if until, ok := m.cuts[id]; ok && m.now.Before(until) {
+		e.barred, e.barUntil = cut, until
 	}
 	return e
 }
