@@ -55,6 +55,9 @@ func (p *printer) report(r *report) {
 	for _, part := range r.Parts {
 		p.part(part)
 	}
+	if len(r.Asked) == 0 {
+		return
+	}
 	p.title("Asked", "where was looked")
 	for _, a := range r.Asked {
 		text := count(a.Records, "record")

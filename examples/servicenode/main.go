@@ -129,6 +129,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	if err := json.NewEncoder(stdout).Encode(line); err != nil {
 		return fmt.Errorf("stdout: %w", err)
 	}
+	if len(s.connect) > 0 || s.discovery.looks() {
+		go logAlone(ctx, node.Health, log)
+	}
 	for e := range node.Events(ctx) { // until a signal ends ctx
 		if e.Kind != waku.ArchiveStateChanged { // the node has logged it, as a warning
 			log.Info(e.String())
