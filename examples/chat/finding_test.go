@@ -23,6 +23,7 @@ func begin(t *testing.T, public string, args ...string) (record string, node *pr
 
 // Members who know one node's record meet there, relaying or not.
 func TestFindsByRecord(t *testing.T) {
+	t.Parallel()
 	file, public := newKeyFile(t)
 	first, _ := begin(t, public, "--discv5", "--peer-exchange", "--filter", "--lightpush")
 	second, _ := begin(t, public, "--bootnode", first)
@@ -40,6 +41,7 @@ func TestFindsByRecord(t *testing.T) {
 
 // Who finds nobody is told why.
 func TestSaysWhyNobodyIsFound(t *testing.T) {
+	t.Parallel()
 	file, public := newKeyFile(t)
 	record, node := begin(t, public, "--discv5")
 	require.NoError(t, node.cmd.Process.Kill())
