@@ -94,7 +94,8 @@ func locate(a ma.Multiaddr, id peer.ID) (*addr, bool) {
 	}
 	ip = real(ip.WithZone(""))
 	x.local = zone || within(ip, private)
-	if !ip.IsValid() || ip.IsUnspecified() || ip.IsMulticast() || !x.local && within(ip, unusable) {
+	if !ip.IsValid() || ip.IsUnspecified() || ip.IsMulticast() ||
+		!x.local && (within(ip, unusable) || ip.Is6() && !unicast.Contains(ip)) {
 		return x, false
 	}
 	host, net, wide := 64, 48, 32
@@ -132,13 +133,14 @@ func real(ip netip.Addr) netip.Addr {
 var (
 	nat64     = netip.MustParsePrefix("64:ff9b::/96")
 	sixToFour = netip.MustParsePrefix("2002::/16")
+	unicast   = netip.MustParsePrefix("2000::/3") // all that has been given out
 
 	// private are networks that mean something else to everybody.
 	private = prefixes("127.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "172.16.0.0/12", "192.168.0.0/16",
 		"169.254.0.0/16", "::1/128", "fc00::/7", "fe80::/10", "fec0::/10", "64:ff9b:1::/48")
 	// unusable are networks where nobody is.
 	unusable = prefixes("0.0.0.0/8", "192.0.0.0/24", "192.0.2.0/24", "192.88.99.0/24", "198.18.0.0/15",
-		"198.51.100.0/24", "203.0.113.0/24", "240.0.0.0/4", "::/96", "100::/64", "2001::/32", "2001:db8::/32",
+		"198.51.100.0/24", "203.0.113.0/24", "240.0.0.0/4", "2001::/32", "2001:db8::/32",
 		"3fff::/20")
 	localDomains = []string{"localhost", "local", "internal", "lan", "home", "corp", "arpa", "test", "invalid", "example", "onion"}
 )

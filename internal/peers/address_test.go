@@ -1,10 +1,14 @@
 package peers_test
 
 import (
+	"math/rand/v2"
+	"net/netip"
 	"strings"
 	"testing"
 
 	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
+	manet "github.com/multiformats/go-multiaddr/net"
 	"github.com/stretchr/testify/require"
 
 	"github.com/status-im/shoal/internal/peers"
@@ -50,7 +54,7 @@ func TestWhere(t *testing.T) {
 	}
 	for _, text := range []string{
 		"/ip4/0.0.0.0/tcp/1", "/ip6/::/tcp/1", "/ip4/224.0.0.1/udp/1/quic-v1", "/ip4/255.255.255.255/tcp/1", "/ip6/ff02::1/tcp/1",
-		"/ip4/192.0.2.1/tcp/1", "/ip6/2001:db8::1/tcp/1", "/ip4/240.0.0.1/tcp/1", "/ip6/::7f00:1/tcp/1", "/dns4/0.0.0.0/tcp/1",
+		"/ip4/192.0.2.1/tcp/1", "/ip6/2001:db8::1/tcp/1", "/ip4/240.0.0.1/tcp/1", "/ip6/::7f00:1/tcp/1", "/ip6/248:92e3::1/tcp/1", "/ip6/5f00::1/tcp/1", "/dns4/0.0.0.0/tcp/1",
 		"/ip6/::ffff:0.0.0.0/tcp/1",
 		"/ip4/66.1.2.3", "/ip4/66.1.2.3/tcp/0", "/tcp/1", "/unix/tmp/x", "/memory/1", "/p2p/" + me.String(),
 		"/ip4/66.1.2.3/tcp/1" + relay,                 // somebody else
@@ -108,4 +112,53 @@ func anys(i peer.AddrInfo) (out []any) {
 		out = append(out, a)
 	}
 	return out
+}
+
+// What counts as public here is public by go-multiaddr's lists as well.
+func TestPublicIsPublic(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 1))
+	public := 0
+	for range fewer(100_000) {
+		b := make([]byte, []int{4, 16}[r.IntN(2)])
+		for i := range b {
+			b[i] = byte(r.Uint32())
+		}
+		if len(b) == 16 && r.IntN(2) == 0 {
+			copy(b, [][]byte{{0x20}, {0x20, 2}, {0, 0x64, 0xff, 0x9b, 11: 0}, {10: 0xff, 0xff}, {11: 0}, {0xfe, 0x80}, {0x3f}}[r.IntN(7)])
+		}
+		a, err := manet.FromIP(b)
+		require.NoError(t, err)
+		_, _, _, local, ok := peers.Where(a.Encapsulate(maddr("/tcp/1")), id(1))
+		if ok && !local {
+			public++
+			ip, _ := netip.AddrFromSlice(b)
+			require.True(t, manet.IsPublicAddr(a) || ip.Is4In6(), a)
+		}
+	}
+	require.Greater(t, public, fewer(30_000))
+}
+
+// FuzzWhere gets what strangers write into records.
+func FuzzWhere(f *testing.F) {
+	for _, s := range []string{"/ip4/66.1.2.3/tcp/1", "/dns4/a.org/tcp/443/wss", "/ip6zone/eth0/ip6/fe80::1/tcp/1", "/ip4/1.2.3.4/tcp/1/p2p/" + id(1).String() + "/p2p-circuit"} {
+		f.Add(maddr(s).Bytes())
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		a, err := ma.NewMultiaddrBytes(b)
+		if err != nil {
+			return
+		}
+		host, net, wide, local, ok := peers.Where(a, id(1))
+		m := peers.New(config(1))
+		m.Found(start, told(1, peers.Discv5, a))
+		require.Equal(t, ok && !local, knows(m, 1))
+		if ok {
+			require.True(t, host != "" && net != "" && wide != "")
+		}
+		m = peers.New(config(1))
+		m.Found(start, told(1, peers.Static, a))
+		require.Equal(t, ok, knows(m, 1))
+		require.NoError(t, peers.New(config(1)).Restore(start, m.Snapshot(start)))
+		require.Empty(t, m.Check())
+	})
 }

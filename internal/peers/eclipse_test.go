@@ -112,11 +112,70 @@ func TestEclipse(t *testing.T) {
 				}
 				w.run(5 * time.Minute)
 				h, a := w.tally()
+				for i := range uint16(6) {
+					h, a := w.serving(i + 1)
+					require.GreaterOrEqual(t, h, a, "shard %d, seed %d", i+1, seed)
+					require.GreaterOrEqual(t, h, 4, "shard %d, seed %d", i+1, seed)
+				}
 				require.GreaterOrEqual(t, h, a, "seed %d: %d honest, %d hostile", seed, h, a)
-				if len(t.Name()) > 0 && testing.Verbose() {
+				if testing.Verbose() {
 					t.Logf("seed %d: %d honest, %d hostile, %d dials", seed, h, a, len(w.log))
 				}
 			}
 		})
 	}
+}
+
+// A node that was surrounded before a restart isn't for ever: trees get as many
+// slots as what was saved.
+func TestEclipseEnds(t *testing.T) {
+	for seed := range uint64(fewer(5)) {
+		w := newWorld(t, config(seed))
+		w.m.Want(w.now, []peers.Need{relays(1, 4, 12, 12)})
+		for n := 1; n <= 250; n++ {
+			w.tell(w.add(node{n: n, at: public(n), alive: true, hostile: true, shards: carries(1), services: peers.Relay}), peers.Saved, "")
+			w.m.Connected(w.now, id(n), public(n), false)
+			w.m.Proven(w.now, id(n), carries(1), peers.Relay)
+			w.now = w.now.Add(time.Minute)
+			w.m.Lost(w.now, id(n))
+		}
+		for n := 301; n <= 350; n++ {
+			w.tell(w.add(node{n: n, at: public(n), alive: true, shards: carries(1), services: peers.Relay}), peers.DNS, "")
+		}
+		w.run(time.Minute)
+		h, a := w.tally()
+		require.GreaterOrEqual(t, h, a)
+	}
+}
+
+// Attackers came first and have all that was needed. When a tree tells of others,
+// some of them are dialled all the same.
+func TestTrustedAreAdded(t *testing.T) {
+	w := newWorld(t, config(1))
+	w.m.Want(w.now, []peers.Need{relays(1, 4, 8, 4)})
+	for n := 1; n <= 100; n++ {
+		w.tell(w.add(node{n: n, at: public(n), alive: true, hostile: true, shards: carries(1), services: peers.Relay}), peers.Discv5, "")
+	}
+	w.run(time.Minute)
+	require.Empty(t, w.m.Plan(w.now).Missing)
+	for n := 301; n <= 350; n++ {
+		w.tell(w.add(node{n: n, at: public(n), alive: true, shards: carries(1), services: peers.Relay}), peers.DNS, "")
+	}
+	w.run(time.Minute)
+	h, _ := w.tally()
+	require.Equal(t, 2, h)
+	require.Zero(t, w.m.Plan(w.now).Next)
+}
+
+// Peers that came by themselves are dialled only if nobody tells of others.
+func TestInboundAreLastChoice(t *testing.T) {
+	w := newWorld(t, config(1))
+	w.m.Want(w.now, []peers.Need{relays(1, 1, 4, 4)})
+	for n := 1; n <= 100; n++ {
+		w.tell(w.add(node{n: n, at: public(n), alive: true, hostile: n > 4, shards: carries(1), services: peers.Relay}),
+			map[bool]peers.Source{true: peers.Inbound, false: peers.Discv5}[n > 4], "")
+	}
+	w.run(time.Minute)
+	h, a := w.tally()
+	require.Equal(t, [2]int{4, 0}, [2]int{h, a})
 }

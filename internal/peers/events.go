@@ -94,12 +94,12 @@ func (m *Manager) Connected(now time.Time, id peer.ID, at ma.Multiaddr, inbound 
 
 // Proven takes note that a connected peer belongs to the network, which shards it
 // says it carries (none: it doesn't say) and which services it has. It is for the
-// first time and whenever any of these change.
+// first time and whenever any of these change. A peer that is cut proves nothing.
 func (m *Manager) Proven(now time.Time, id peer.ID, shards sharding.Set, services Service) {
 	m.enter(now)
 	defer m.mu.Unlock()
 	e := m.known[id]
-	if e == nil || !e.connected() {
+	if e == nil || !e.connected() || e.barred == cut && m.now.Before(e.barUntil) {
 		return
 	}
 	if shards.Cluster() != m.cfg.Cluster {
@@ -107,9 +107,7 @@ func (m *Manager) Proven(now time.Time, id peer.ID, shards sharding.Set, service
 	}
 	e.carry(shards)
 	e.proven, e.services, e.alive = true, services, m.now
-	if e.barred != cut {
-		e.barred = notBarred
-	}
+	e.barred = notBarred
 	if !e.inbound {
 		e.reached = m.now
 	}

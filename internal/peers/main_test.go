@@ -244,6 +244,20 @@ func (w *world) tally() (honest, hostile int) {
 	return honest, hostile
 }
 
+// serving is tally for one shard.
+func (w *world) serving(index uint16) (honest, hostile int) {
+	for p := range w.open {
+		if n := w.nodes[p]; n.shards.Contains(shard(index)) {
+			if n.hostile {
+				hostile++
+			} else {
+				honest++
+			}
+		}
+	}
+	return honest, hostile
+}
+
 // prefix24 is the network of an address.
 func prefix24(a ma.Multiaddr) netip.Prefix {
 	v, err := a.ValueForProtocol(ma.P_IP4)

@@ -20,13 +20,13 @@ type pace struct {
 // connection at all: the machine may be offline for the night.
 func (p *pace) slow() time.Duration {
 	switch {
-	case p.streak < 16:
-		return 0
 	case p.streak < 32:
-		return time.Second
+		return 0
 	case p.streak < 64:
-		return 5 * time.Second
+		return time.Second
 	case p.streak < 128:
+		return 5 * time.Second
+	case p.streak < 256:
 		return 15 * time.Second
 	}
 	return 30 * time.Second

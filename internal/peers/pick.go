@@ -37,6 +37,8 @@ func (s *state) urgency() float64 {
 	return u
 }
 
+const lastChoice = 1 << 30
+
 // pick chooses among a need's candidates, so that those who serve it are shared
 // between trusted sources and others, among sources, tellers and networks. Only
 // peers that serve this need count for that: somebody who claims all shards must
@@ -62,11 +64,16 @@ func (p *planning) pick(s *state) (*entry, []*addr) {
 		which := byTrust[true] <= byTrust[false]
 		free = only(free, func(e *entry) bool { return e.source.trusted() == which })
 	}
+	free = oneOf(p, free, func(e *entry) (Source, int) {
+		if e.source == Inbound { // who comes by himself is nobody's choice
+			return e.source, lastChoice
+		}
+		return e.source, bySource[e.source]
+	})
+	free = p.byTeller(free, byTeller)
 	if p.rand.IntN(4) > 0 { // some are tried that were never tried before
 		free = prefer(free, func(e *entry) bool { return !e.reached.IsZero() && e.failures == 0 })
 	}
-	free = oneOf(p, free, func(e *entry) (Source, int) { return e.source, bySource[e.source] })
-	free = p.byTeller(free, byTeller)
 	free = oneOf(p, free, func(e *entry) (place, int) { return e.chosen.wide, p.wides[e.chosen.wide] })
 	free = oneOf(p, free, func(e *entry) (int, int) { return e.failures, e.failures })
 	free = oneOf(p, free, func(e *entry) (int, int) { n := p.covers(e); return n, -n })

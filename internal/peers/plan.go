@@ -38,8 +38,8 @@ type state struct {
 	exhausted     bool
 }
 
-// lack is how many more are to be dialled. While there are too few, only one dial
-// in two is expected to lead anywhere.
+// lack is how many more are to be dialled. While there are too few, only one dial in
+// two is expected to lead anywhere.
 func (s *state) lack() int {
 	return max(s.Target-s.have, s.Outbound-s.out, 2*(s.Min-s.have)) - s.trying
 }

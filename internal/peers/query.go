@@ -63,6 +63,9 @@ func (m *Manager) Sample(now time.Time, from peer.ID, n int, maxAge time.Duratio
 	defer m.mu.Unlock()
 	var live []*entry
 	for _, e := range m.conns.items {
+		if e.at.local && !m.cfg.AllowPrivate {
+			continue // nobody else's business
+		}
 		if e.proven && len(e.record) > 0 && e.id != from && e.barred == notBarred && !m.leaving(e) &&
 			m.now.Sub(e.alive) <= maxAge && !e.answers.IsZero() && (!e.inbound || m.now.Sub(e.answers) <= reachableFor) {
 			live = append(live, e)
