@@ -475,8 +475,10 @@ func TestModel(t *testing.T) {
 			}
 			bounded(t, x.log)
 			t.Logf("%d dials, %d connections, %d drops", x.dials, x.connects, x.drops)
-			require.Greater(t, x.dials, fewer(500))
-			require.Greater(t, x.drops, fewer(50))
+			if !raceEnabled {
+				require.Greater(t, x.dials, 500)
+				require.Greater(t, x.drops, 50)
+			}
 			if seed > 0 {
 				return
 			}
