@@ -1,7 +1,9 @@
 package waku
 
 import (
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -58,6 +60,15 @@ var (
 	descLightPushBytes = desc("waku_lightpush_bytes_total", "Bytes of light push requests: out, as a light member; in, from light members.", "direction")
 )
 
+var (
+	descKnown   = desc("waku_peers_known", "Peers known, connected or not, by how they were found.", "source")
+	descFailing = desc("waku_peers_failing", "Known peers that couldn't be reached when last dialled.")
+	descForeign = desc("waku_peers_foreign", "Known peers that turned out to be of another network.")
+	descDials   = desc("waku_peer_dials_total", "Dials of peers that were found, by what became of them.", "result")
+	descRecords = desc("waku_peer_records_refused_total", "What was heard of peers and not taken note of.", "reason")
+	descNamed   = desc("waku_peer_exchange_answers_total", "Questions for peers, by what became of them.", "code")
+)
+
 var allDescs = []*prometheus.Desc{
 	descPeers, descMesh, descShardPeers, descDelivered, descDuplicates, descRefused, descInspected,
 	descMessages, descBytes, descTopicBytes, descControl, descDropped, descCut, descLost, descOutcome,
@@ -65,6 +76,7 @@ var allDescs = []*prometheus.Desc{
 	descArchiveState, descArchivePending, descArchiveBytes, descArchive, descArchiveGap,
 	descStoreAnswers, descStoreBytes, descHistoryRefused,
 	descFilterBytes, descLightPushBytes,
+	descKnown, descFailing, descForeign, descDials, descRecords, descNamed,
 }
 
 // Describe implements prometheus.Collector.
@@ -104,8 +116,29 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	w.gauge(descClockOffset, clock.Offset.Seconds())
 	w.counter(descHistoryRefused, n.storeClient.Dropped())
 	w.services(n)
+	w.discovery(n)
 	if h := n.archiver.health(); h != nil {
 		w.archive(h)
+	}
+}
+
+// discovery writes what looking for peers counted.
+func (w metricWriter) discovery(n *Node) {
+	st := n.discovery.book.Stats(time.Now())
+	for source, known := range st.BySource {
+		w.gauge(descKnown, float64(known), source.String())
+	}
+	w.gauge(descFailing, float64(st.Failing))
+	w.gauge(descForeign, float64(st.Foreign))
+	w.counter(descDials, st.Reached, "reached")
+	w.counter(descDials, st.Failed, "failed")
+	for reason, v := range st.Refused {
+		w.counter(descRecords, v, reason)
+	}
+	if n.exchange != nil {
+		for code, v := range n.exchange.server.Stats().Answers {
+			w.counter(descNamed, v, strconv.Itoa(int(code)))
+		}
 	}
 }
 
