@@ -32,8 +32,10 @@ const (
 	savePeersEach = 5 * time.Minute
 	// headStart is what peers of the last run have before others are looked for.
 	headStart = 2 * time.Second
-	// lookAgain is how often is looked at what peers announce while some are missing.
-	lookAgain = 2 * time.Second
+	// lookAgain is after how long is looked at what peers announce while some are
+	// missing, doubled up to longestLook.
+	lookAgain   = 2 * time.Second
+	longestLook = 2 * time.Minute
 	// leftAlone is how long a peer isn't dialled that the application has parted from.
 	leftAlone = 10 * time.Minute
 	// maxSeen is how many records are remembered, to tell news.
@@ -191,18 +193,20 @@ func (d *discovery) changed() {
 }
 
 func (d *discovery) run(ctx context.Context) {
-	for {
+	for look := lookAgain; ; {
 		run, ok := d.node.gate.pass(ctx)
 		if !ok {
 			return
 		}
 		var due <-chan time.Time
-		if wait := d.plan(); wait > 0 {
+		if wait := d.plan(look); wait > 0 {
 			due = time.After(wait)
 		}
 		select {
 		case <-due:
+			look = min(2*look, longestLook)
 		case <-d.wake:
+			look = lookAgain
 		case <-run.Done():
 		case <-ctx.Done():
 			return
@@ -210,9 +214,9 @@ func (d *discovery) run(ctx context.Context) {
 	}
 }
 
-// plan does what the book says and returns when to look again; zero: when something
-// has changed.
-func (d *discovery) plan() (wait time.Duration) {
+// plan does what the book says and returns when to look again: after look at the latest
+// while peers are missing; zero: when something has changed.
+func (d *discovery) plan(look time.Duration) (wait time.Duration) {
 	n := d.node
 	d.look()
 	now := time.Now()
@@ -236,8 +240,8 @@ func (d *discovery) plan() (wait time.Duration) {
 	if !plan.Next.IsZero() {
 		wait = max(time.Until(plan.Next), time.Millisecond)
 	}
-	if len(plan.Missing) > 0 && (wait == 0 || wait > lookAgain) && len(d.facts) > 0 {
-		wait = lookAgain
+	if len(plan.Missing) > 0 && (wait == 0 || wait > look) && len(d.facts) > 0 {
+		wait = look
 	}
 	return wait
 }

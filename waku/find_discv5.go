@@ -18,9 +18,11 @@ const (
 	// pauses, of walkPause doubled up to longestWalkPause.
 	fruitless        = 32
 	walkPause        = 5 * time.Second
-	longestWalkPause = 2 * time.Minute
+	longestWalkPause = 10 * time.Minute
+	// scarceWalkPause is its longest while a shard has fewer peers than it must.
+	scarceWalkPause = time.Minute
 	// walkTimeout bounds waiting for one record.
-	walkTimeout = time.Minute
+	walkTimeout = 20 * time.Second
 )
 
 // wantsDiscv5 tells whether discv5 is to run: if options say where, or while a shard
@@ -208,6 +210,9 @@ func (d *discovery) search(ctx, run context.Context, s *discv5.Service) {
 		select {
 		case <-timer.C:
 			rest = min(2*rest, longestWalkPause)
+			if d.isScarce() {
+				rest = min(rest, scarceWalkPause)
+			}
 		case <-change:
 			stale, rest = 0, walkPause
 		case <-d.shards:

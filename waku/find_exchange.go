@@ -21,12 +21,14 @@ const (
 	// doubled up to longestExchangePause; after one with news, in exchangePause.
 	exchangePause        = 2 * time.Second
 	longestExchangePause = 5 * time.Minute
+	// longestExchangeLook is the longest pause until is looked again for somebody to ask.
+	longestExchangeLook = 30 * time.Second
 )
 
 // askExchanges asks connected peers for others while some are missing.
 func (d *discovery) askExchanges(ctx context.Context) {
 	n := d.node
-	pause, found := exchangePause, 0
+	pause, look, found := exchangePause, exchangePause, 0
 	for {
 		run, ok := d.wait(ctx)
 		if !ok {
@@ -34,11 +36,13 @@ func (d *discovery) askExchanges(ctx context.Context) {
 		}
 		ready := n.exchanges.ready(slices.DeleteFunc(n.peers.proven(), func(p peer.ID) bool { return !n.speaks(p, peerexchange.ID) }))
 		if len(ready) == 0 {
-			if !d.rest(ctx, exchangePause) {
+			if !d.rest(ctx, look) {
 				return
 			}
+			look = min(2*look, longestExchangeLook)
 			continue
 		}
+		look = exchangePause
 		p := ready[0]
 		asking, done := during(ctx, run)
 		answer, err := n.exchangeClient.Ask(asking, p, exchangeWant)
