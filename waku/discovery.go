@@ -234,11 +234,14 @@ func (d *discovery) plan(look time.Duration) (wait time.Duration) {
 	d.mu.Lock()
 	before := d.missing
 	d.missing = plan.Missing
+	scarce := d.noteScarce(now)
 	d.mu.Unlock()
 	d.hunger.set(hungry(plan.Missing) || d.isWatched(), worse(before, plan.Missing))
 	d.save(false)
-	if !plan.Next.IsZero() {
-		wait = max(time.Until(plan.Next), time.Millisecond)
+	for _, due := range []time.Time{plan.Next, scarce} {
+		if left := max(time.Until(due), time.Millisecond); !due.IsZero() && (wait == 0 || left < wait) {
+			wait = left
+		}
 	}
 	if len(plan.Missing) > 0 && (wait == 0 || wait > look) && len(d.facts) > 0 {
 		wait = look

@@ -31,7 +31,7 @@ type DiscoveryHealth struct {
 
 // SourceHealth is how one source of peers is doing.
 type SourceHealth struct {
-	// Name is "DNS list <URL>", "discv5" or "peer exchange".
+	// Name is "DNS list <domain>", "discv5" or "peer exchange".
 	Name string
 	// Records is how many nodes it has named.
 	Records int
@@ -46,7 +46,7 @@ type MissingPeers struct {
 	Shard sharding.Shard
 	// Service is "relay", "filter", "lightpush", "store" or "exchange".
 	Service string
-	// Have peers are connected, of Target; Known are left to try.
+	// Have peers are connected, of Target; Known are being tried, or left to try.
 	Have, Target, Known int
 }
 
@@ -62,7 +62,7 @@ func (d *discovery) health() DiscoveryHealth {
 	for _, m := range d.missing {
 		if m.Service != peers.PeerExchange {
 			h.Missing = append(h.Missing, MissingPeers{
-				Shard: m.Shard, Service: m.Service.String(), Have: m.Have, Target: m.Target, Known: m.Known,
+				Shard: m.Shard, Service: m.Service.String(), Have: m.Have, Target: m.Target, Known: m.Known + m.Trying,
 			})
 		}
 	}
@@ -79,7 +79,11 @@ func (d *discovery) looks() bool {
 func (h DiscoveryHealth) failures() string {
 	var why []string
 	for _, s := range h.Sources {
-		if s.Failure != "" {
+		switch {
+		case s.Failure == "":
+		case strings.HasPrefix(s.Name, treeName): // named in the error
+			why = append(why, s.Failure)
+		default:
 			why = append(why, fmt.Sprintf("%s: %s", s.Name, s.Failure))
 		}
 	}

@@ -106,6 +106,25 @@ func TestLightMemberByPeerExchange(t *testing.T) {
 	})
 }
 
+// A light member that knows one node, which serves peer exchange and nothing else, asks
+// that.
+func TestLightMemberAsksWhoServesNothing(t *testing.T) {
+	p2ptest.Bubble(t, func(t *testing.T) {
+		net := p2ptest.New(t, p2ptest.Config{})
+		nodes := fleet(t, net, 3)
+		first := start(t, waku.WithHost(apart(net)), waku.WithBootnodes(records(nodes...)...), waku.WithoutDiscv5(),
+			waku.WithPeerExchangeService(peerexchange.ServerConfig{}))
+		join(t, first, waku.Community{Shard: town})
+		n := start(t, waku.WithHost(apart(net)), waku.WithBootnodes(first.ENR()))
+		m := join(t, n, waku.Community{Shard: town}, waku.AsLight())
+		_, err := m.Subscribe(lobby)
+		require.NoError(t, err)
+		time.Sleep(15 * time.Second) // virtual
+		h := n.Health()
+		require.Equal(t, waku.Sufficient, h.State, "%s %+v", h.Summary, h.Discovery)
+	})
+}
+
 // Peer exchange names nobody who has been dead for a minute.
 func TestPeerExchangeNamesTheLiving(t *testing.T) {
 	p2ptest.Bubble(t, func(t *testing.T) {
@@ -220,7 +239,7 @@ func TestWhyNoPeers(t *testing.T) {
 		"DNS fails": {func(t *testing.T, net *p2ptest.Network) []waku.Option {
 			nobody := resolver(func(string) ([]string, error) { return nil, errors.New("network is unreachable") })
 			return []waku.Option{waku.WithDNSTrees(tree(t, 1).URL), waku.WithResolvers(nobody)}
-		}, town, []string{"no peers", "DNS list", "network is unreachable"}},
+		}, town, []string{"no peers", "DNS tree nodes.example.org", "network is unreachable"}},
 		"nobody carries the shard": {func(t *testing.T, net *p2ptest.Network) []waku.Option {
 			return []waku.Option{waku.WithBootnodes(records(fleet(t, net, 3)...)...)}
 		}, foreign, []string{"of 3 nodes known nobody carries shard 16/999"}},

@@ -1,8 +1,10 @@
 package waku
 
 import (
+	"bytes"
 	"context"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -65,6 +67,11 @@ func (x *exchangeService) sample(from peer.ID, count int) [][]byte {
 	for p, one := range x.pool {
 		if p != from && now.Sub(one.at) < exchangeFresh {
 			fresh = append(fresh, one.record)
+		}
+	}
+	for _, r := range x.node.discovery.book.Sample(now, from, count, exchangeFresh) { // at first there is no pool
+		if !slices.ContainsFunc(fresh, func(have []byte) bool { return bytes.Equal(have, r) }) {
+			fresh = append(fresh, r)
 		}
 	}
 	rand.Shuffle(len(fresh), func(i, j int) { fresh[i], fresh[j] = fresh[j], fresh[i] })

@@ -53,6 +53,9 @@ func (d *discovery) discv5Addr() netip.AddrPort {
 	if a := d.node.cfg.discv5; a.IsValid() {
 		return a
 	}
+	if !d.node.cfg.network.Private {
+		return netip.AddrPortFrom(netip.IPv4Unspecified(), 0)
+	}
 	for _, a := range d.node.addrs() {
 		if ip, _, plain := tcpAddr(a); plain && !ip.IsLoopback() {
 			return netip.AddrPortFrom(netip.IPv4Unspecified(), 0)
@@ -110,9 +113,12 @@ func (d *discovery) closeDiscv5() {
 }
 
 // keeps tells whether a record is of this network: one that names no shards could be
-// of any.
+// of any. Who reads Discover sees them all.
 func (d *discovery) keeps(r *enr.Record) bool {
 	shards, err := r.Shards()
+	if d.isWatched() {
+		return err == nil
+	}
 	return err == nil && shards.Len() > 0 && shards.Cluster() == d.node.cfg.network.Cluster
 }
 

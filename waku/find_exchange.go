@@ -66,7 +66,7 @@ func (d *discovery) askExchanges(ctx context.Context) {
 			}
 		}
 		fresh := d.heard(peers.Exchange, p.String(), records)
-		found += fresh
+		found += len(records)
 		if err != nil {
 			err = fmt.Errorf("%s: %w", p, err)
 		}

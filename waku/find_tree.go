@@ -21,12 +21,17 @@ const (
 	treeRetry = 2 * time.Second
 	// longestTreeRetry is the longest of these pauses.
 	longestTreeRetry = 5 * time.Minute
+	// treeName is what the names of such sources begin with.
+	treeName = "DNS list "
 )
 
 // readTree keeps reading a list of nodes from DNS while peers are missing.
 func (d *discovery) readTree(ctx context.Context, url string) {
 	n := d.node
-	name := stateTree(url)
+	name, source := stateTree(url), treeName+url
+	if u, err := dnsdisc.ParseURL(url); err == nil {
+		source = treeName + u.Domain
+	}
 	last := new(dnsdisc.List)
 	if state := n.state.load(ctx, name); state == nil || last.UnmarshalBinary(state) != nil || last.URL != url {
 		last = nil
@@ -57,7 +62,7 @@ func (d *discovery) readTree(ctx context.Context, url string) {
 		if last != nil {
 			records = len(last.Records)
 		}
-		d.note("DNS list "+url, records, err)
+		d.note(source, records, err)
 		if err == nil {
 			failures = 0
 			if !n.gate.rest(ctx, treeSoon, nil) || !d.rest(ctx, treeLater-treeSoon) {

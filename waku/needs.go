@@ -50,12 +50,21 @@ func (d *discovery) needs() []peers.Need {
 func (d *discovery) isScarce() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	return !d.scarce.IsZero() && time.Since(d.scarce) >= scarceAfter
+}
+
+// noteScarce notes since when peers are too few, and returns when that begins to count;
+// zero: it does already, or they aren't. mu is held.
+func (d *discovery) noteScarce(now time.Time) time.Time {
 	if !slices.ContainsFunc(d.missing, func(m peers.Missing) bool { return m.Have < m.Min }) {
 		d.scarce = time.Time{}
-		return false
+		return time.Time{}
 	}
 	if d.scarce.IsZero() {
-		d.scarce = time.Now()
+		d.scarce = now
 	}
-	return time.Since(d.scarce) >= scarceAfter
+	if due := d.scarce.Add(scarceAfter); due.After(now) {
+		return due
+	}
+	return time.Time{}
 }

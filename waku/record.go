@@ -181,8 +181,10 @@ func (n *Node) recordFields() (enr.Fields, error) {
 	}
 	for _, a := range n.addrs() {
 		ip, port, plain := tcpAddr(a)
-		if plain && !n.cfg.network.Private && reach(ip) < publicReach {
-			continue // of no use to strangers
+		if at, err := manet.ToIP(a); err == nil && !n.cfg.network.Private {
+			if ip, ok := netip.AddrFromSlice(at); ok && reach(ip.Unmap()) < publicReach {
+				continue // of no use to strangers
+			}
 		}
 		switch {
 		case transportRank(a) == rankWS:

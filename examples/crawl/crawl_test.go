@@ -221,7 +221,7 @@ func TestNobodyFound(t *testing.T) {
 	dead, err := net.ListenPacket("udp4", "127.0.0.1:0")
 	require.NoError(t, err)
 	require.NoError(t, dead.Close())
-	want := "crawl: nobody was found: DNS list " + list.URL + ": "
+	want := "crawl: nobody was found: DNS list nodes.example.org: "
 	for _, lasts := range patience {
 		code, stdout, stderr := crawl(t, "--dns-tree", list.URL, "--resolver", dead.LocalAddr().String(), "--for", lasts)
 		require.Equal(t, 1, code)
