@@ -116,7 +116,7 @@ func (n *Node) openDiscovery(ctx context.Context) error {
 	for _, r := range n.cfg.bootnodes {
 		d.found(peers.Static, "bootnodes", r)
 	}
-	n.onClose(func() error { d.save(true); n.state.flush(context.Background()); return nil })
+	n.onClose(func() error { d.save(true); n.state.end(); return nil })
 	if n.cfg.discv5.IsValid() {
 		if err := d.openDiscv5(); err != nil {
 			return optionErr(err, "WithDiscv5")

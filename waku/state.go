@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -30,11 +33,15 @@ type stateDir string
 
 // Load implements StateStore.
 func (d stateDir) Load(_ context.Context, name string) ([]byte, error) {
-	value, err := os.ReadFile(filepath.Join(string(d), name))
+	f, err := os.Open(filepath.Join(string(d), name))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
-	return value, err
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, maxState+1)) // whatever else has become of it
 }
 
 // Save implements StateStore.
@@ -69,13 +76,18 @@ const (
 	maxState = 12 << 20
 	// stateTimeout bounds a call of the store.
 	stateTimeout = 2 * time.Second
+	// stateGrace is what it has to notice that.
+	stateGrace = 100 * time.Millisecond
 )
 
-// stateKeeper saves in the background, one value at a time, the latest of each name.
+// stateKeeper saves in the background, one value at a time, the latest of each name. A
+// store that doesn't come back is left alone until it does.
 type stateKeeper struct {
 	store   StateStore // nil: nothing is kept
 	failed  func(name string, err error)
 	wake    chan struct{}
+	turn    chan struct{} // held during a call
+	hangs   atomic.Bool   // the call that holds it took too long
 	mu      sync.Mutex
 	pending map[string][]byte
 	saved   map[string]string
@@ -83,19 +95,17 @@ type stateKeeper struct {
 
 func newStateKeeper(store StateStore, failed func(string, error)) *stateKeeper {
 	return &stateKeeper{
-		store: store, failed: failed, wake: make(chan struct{}, 1),
+		store: store, failed: failed, wake: make(chan struct{}, 1), turn: make(chan struct{}, 1),
 		pending: map[string][]byte{}, saved: map[string]string{},
 	}
 }
 
 // load returns what an earlier run has kept; nil if nothing is known.
-func (k *stateKeeper) load(ctx context.Context, name string) (value []byte) {
+func (k *stateKeeper) load(ctx context.Context, name string) []byte {
 	if k.store == nil {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, stateTimeout)
-	defer cancel()
-	err := k.careful(func() (err error) { value, err = k.store.Load(ctx, name); return err })
+	value, err := k.call(ctx, func(ctx context.Context) ([]byte, error) { return k.store.Load(ctx, name) })
 	if err == nil && len(value) > maxState {
 		err = fmt.Errorf("%d bytes, expected %d at most", len(value), maxState)
 	}
@@ -131,23 +141,38 @@ func (k *stateKeeper) run(ctx context.Context) {
 	}
 }
 
-// flush saves what waits.
+// flush saves what waits, and doesn't begin with more after ctx has ended. What it has
+// begun it ends: the node may be closing. What failed waits for the next time.
 func (k *stateKeeper) flush(ctx context.Context) {
-	for {
+	again := map[string][]byte{}
+	defer func() {
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		maps.Copy(again, k.pending) // newer
+		k.pending = again
+	}()
+	for ctx.Err() == nil {
 		name, value := k.next()
 		if name == "" {
 			return
 		}
-		ctx, cancel := context.WithTimeout(ctx, stateTimeout)
-		if err := k.careful(func() error { return k.store.Save(ctx, name, value) }); err != nil {
+		_, err := k.call(context.WithoutCancel(ctx), func(ctx context.Context) ([]byte, error) { return nil, k.store.Save(ctx, name, value) })
+		if err != nil {
 			k.failed(name, err)
-		} else {
-			k.mu.Lock()
-			k.saved[name] = string(value)
-			k.mu.Unlock()
+			again[name] = value
+			continue
 		}
-		cancel()
+		k.mu.Lock()
+		k.saved[name] = string(value)
+		k.mu.Unlock()
 	}
+}
+
+// end saves what waits, and doesn't take long.
+func (k *stateKeeper) end() {
+	ctx, cancel := context.WithTimeout(context.Background(), stateTimeout)
+	defer cancel()
+	k.flush(ctx)
 }
 
 func (k *stateKeeper) next() (name string, value []byte) {
@@ -162,12 +187,54 @@ func (k *stateKeeper) next() (name string, value []byte) {
 	return "", nil
 }
 
-// careful survives a store that panics.
-func (k *stateKeeper) careful(f func() error) (err error) {
-	defer func() {
-		if v := recover(); v != nil {
-			err = fmt.Errorf("panic: %v", v)
-		}
+var errStateHangs = errors.New("the store hasn't come back from an earlier call")
+
+// call calls the store, one call after the other, and survives one that panics or
+// doesn't return.
+func (k *stateKeeper) call(ctx context.Context, f func(context.Context) ([]byte, error)) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, stateTimeout)
+	defer cancel()
+	if k.hangs.Load() {
+		return nil, errStateHangs
+	}
+	select {
+	case k.turn <- struct{}{}:
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+	type result struct {
+		value []byte
+		err   error
+	}
+	done := make(chan result, 1)
+	go func() {
+		var r result
+		defer func() {
+			if v := recover(); v != nil {
+				r.err = fmt.Errorf("panic: %v", v)
+			}
+			done <- r
+			k.hangs.Store(false)
+			<-k.turn
+		}()
+		r.value, r.err = f(ctx)
 	}()
-	return f()
+	select {
+	case r := <-done:
+		return r.value, r.err
+	case <-ctx.Done():
+	}
+	select {
+	case r := <-done:
+		return r.value, r.err
+	case <-time.After(stateGrace): // it may be about to notice
+	}
+	k.hangs.Store(true)
+	select {
+	case r := <-done: // just now
+		k.hangs.Store(false)
+		return r.value, r.err
+	default:
+		return nil, context.Cause(ctx)
+	}
 }
