@@ -85,6 +85,7 @@ func (n *Node) makeDiscovery() {
 		Self: n.host.ID(), Cluster: n.cfg.network.Cluster, AllowPrivate: n.cfg.network.Private,
 		MaxConns: n.cfg.maxConns, MaxInbound: inboundShare(n.cfg.maxConns), PerAddr: n.cfg.maxConnsPerIP,
 	})
+	n.gater.mayDial = d.book.MayDial
 	resolver := dnsdisc.Resolver(net.DefaultResolver)
 	if len(n.cfg.resolvers) > 0 {
 		var chain []dnsdisc.Resolver

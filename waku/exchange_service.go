@@ -10,6 +10,7 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/p2p/net/swarm"
+	ma "github.com/multiformats/go-multiaddr"
 
 	"github.com/status-im/shoal/peerexchange"
 )
@@ -156,8 +157,8 @@ func (n *Node) reaches(ctx context.Context, info peer.AddrInfo) bool {
 	defer cancel()
 	for _, a := range info.Addrs {
 		t := s.TransportForDialing(a)
-		if t == nil {
-			continue
+		if t == nil || !n.cfg.network.Private && !isIP(a) {
+			continue // what a name resolves to would go unseen
 		}
 		if c, err := t.Dial(ctx, a, info.ID); err == nil {
 			_ = c.Close()
@@ -165,4 +166,8 @@ func (n *Node) reaches(ctx context.Context, info peer.AddrInfo) bool {
 		}
 	}
 	return false
+}
+
+func isIP(a ma.Multiaddr) bool {
+	return len(a) > 0 && (a[0].Protocol().Code == ma.P_IP4 || a[0].Protocol().Code == ma.P_IP6)
 }

@@ -1,6 +1,7 @@
 package waku
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -22,13 +23,16 @@ const (
 	maxCuts = 4096
 )
 
-// gater refuses connections with peers that were cut, or turned away just now, and
-// all while the node is paused.
+// gater refuses connections with peers that were cut, or turned away just now, dials
+// of addresses that strangers may not name, and all while the node is paused.
 type gater struct {
 	gate *gate // nil: always open
+	// mayDial judges an address, names resolved; nil: all are good.
+	mayDial func(peer.ID, ma.Multiaddr) bool
 
-	mu   sync.Mutex
-	cuts map[peer.ID]cut
+	mu    sync.Mutex
+	cuts  map[peer.ID]cut
+	named []*peer.AddrInfo // whom the application has named, and where
 }
 
 type cut struct {
@@ -40,6 +44,28 @@ type cut struct {
 var _ connmgr.ConnectionGater = (*gater)(nil)
 
 func newGater() *gater { return &gater{cuts: map[peer.ID]cut{}} }
+
+// name lets p be dialled where the application has placed it, until done is called.
+func (g *gater) name(p peer.AddrInfo) (done func()) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.named = append(g.named, &p)
+	return func() {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		g.named = slices.DeleteFunc(g.named, func(x *peer.AddrInfo) bool { return x == &p })
+	}
+}
+
+// isNamed tells whether the application has placed p there, or given a name, which
+// leads wherever it leads.
+func (g *gater) isNamed(p peer.ID, at ma.Multiaddr) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return slices.ContainsFunc(g.named, func(x *peer.AddrInfo) bool {
+		return x.ID == p && slices.ContainsFunc(x.Addrs, func(a ma.Multiaddr) bool { return !isIP(a) || a.Equal(at) })
+	})
+}
 
 func (g *gater) cut(p peer.ID, reason string) {
 	g.refuse(p, cut{until: time.Now().Add(cutFor), reason: reason})
@@ -108,7 +134,9 @@ func (g *gater) isOpen() bool { return g.gate == nil || g.gate.isOpen() }
 func (g *gater) InterceptPeerDial(p peer.ID) bool { return g.isOpen() && g.allow(p) }
 
 // InterceptAddrDial implements connmgr.ConnectionGater.
-func (g *gater) InterceptAddrDial(peer.ID, ma.Multiaddr) bool { return true }
+func (g *gater) InterceptAddrDial(p peer.ID, a ma.Multiaddr) bool {
+	return g.mayDial == nil || g.isNamed(p, a) || g.mayDial(p, a)
+}
 
 // InterceptAccept implements connmgr.ConnectionGater.
 func (g *gater) InterceptAccept(network.ConnMultiaddrs) bool { return g.isOpen() }

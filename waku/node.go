@@ -115,6 +115,7 @@ func (n *Node) start(ctx context.Context) error {
 	n.onClose(func() error { n.tasks.end(); return nil })
 	for _, info := range n.cfg.staticPeers {
 		n.static = append(n.static, newStaticPeer(n, info))
+		n.gater.name(info)
 	}
 	if err := n.openHost(); err != nil {
 		return err
@@ -344,6 +345,7 @@ func (n *Node) Connect(ctx context.Context, addr string) (peer.ID, error) {
 	}
 	ctx, done := during(ctx, run)
 	defer done()
+	defer n.gater.name(info)()
 	if _, err := n.connect(ctx, info); err != nil {
 		switch {
 		case n.isClosed():

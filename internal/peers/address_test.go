@@ -87,7 +87,8 @@ func TestPrivateAddresses(t *testing.T) {
 		require.True(t, m.MayDial(id(2), world))
 		require.False(t, m.MayDial(id(2), lan), "a name may resolve to anything")
 		require.False(t, m.MayDial(id(2), loop))
-		require.True(t, m.MayDial(id(3), lan), "not of the manager's")
+		require.False(t, m.MayDial(id(3), lan), "who isn't known any more, or not yet")
+		require.True(t, m.MayDial(id(3), world))
 	}
 	for _, source := range []peers.Source{peers.Static, peers.Application} {
 		m := peers.New(config(1))

@@ -87,18 +87,23 @@ func (m *Manager) Sample(now time.Time, from peer.ID, n int, maxAge time.Duratio
 	return out
 }
 
-// MayDial is for a connection gater, which sees what names resolve to: it is false
-// if a peer was told of by strangers only, and the address is one of a LAN or of
-// this machine, or can't be anybody's.
+// MayDial is for a connection gater, which sees what names resolve to, and what peers
+// say of themselves: it is false if the address can't be anybody's, or is one of a LAN
+// or of this machine, unless one of ours has placed the peer there.
 func (m *Manager) MayDial(id peer.ID, at ma.Multiaddr) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	e := m.known[id]
-	if e == nil || m.mayBeLocal(e.source) {
+	if m.cfg.AllowPrivate {
 		return true
 	}
 	x, ok := locate(at, id)
-	return ok && !x.local
+	if !ok || !x.local {
+		return ok
+	}
+	e := m.known[id]
+	return e != nil && e.source.ours() && slices.ContainsFunc(e.addrs, func(a *addr) bool {
+		return a.named || a.host == x.host
+	})
 }
 
 // Peer is what is known of a peer.
