@@ -73,6 +73,10 @@ type Config struct {
 	Fixed bool
 	// Bootnodes are asked first. Those without a UDP endpoint are passed over.
 	Bootnodes []*enr.Record
+	// AllowPrivate has packets sent to addresses of LANs and of this machine,
+	// whoever names them. Otherwise only bootnodes are asked there, unless Listen
+	// is such an address itself.
+	AllowPrivate bool
 	// Keep tells which records Next returns; nil keeps all. It is called from
 	// one goroutine at a time, and again for a record seen again.
 	Keep func(*enr.Record) bool
@@ -137,7 +141,9 @@ func Listen(cfg Config) (*Service, error) {
 		return nil, err
 	}
 	s.conn.afterPacket = s.self.look
-	s.seeding.add(cfg.Bootnodes)
+	ip := s.conn.local.Addr()
+	s.conn.anywhere = cfg.AllowPrivate || isLocal(ip) && !ip.IsUnspecified()
+	s.addBootnodes(cfg.Bootnodes)
 	s.udp, err = discover.ListenV5(s.ctx, s.conn, s.self.node, discover.Config{
 		PrivateKey:   key,
 		Bootnodes:    s.seeding.known(),
@@ -243,7 +249,7 @@ type Stats struct {
 	// In and Out are packets. Dropped are those of In that went no further, by
 	// reason: "size", "protocol" (another id, or noise), "flood", "strangers"
 	// (too many packets of those we never talked to), "identities" (too many of one
-	// address).
+	// address); or that weren't sent: "private" (to a LAN that a stranger named).
 	In, Out uint64
 	Dropped map[string]uint64
 	// Stuck counts lookups that a peer keeps from ending, at the moment.

@@ -85,6 +85,10 @@ type guard struct {
 	closed bool
 	done   chan struct{}
 
+	anywhere bool // LANs included
+	trusted  atomic.Pointer[map[netip.AddrPort]bool]
+	private  atomic.Uint64 // packets not sent to a LAN
+
 	in, out                                         atomic.Uint64
 	badSize, badProtocol, flooded, strange, crowded atomic.Uint64
 
@@ -235,10 +239,32 @@ func (g *guard) WriteToUDP(b []byte, to *net.UDPAddr) (int, error) {
 	}
 	if len(b) != whoareyouLen {
 		at := to.AddrPort()
-		g.peer(netip.AddrPortFrom(at.Addr().Unmap(), at.Port()), true)
+		at = netip.AddrPortFrom(at.Addr().Unmap(), at.Port())
+		if !g.maySend(at) {
+			g.private.Add(1)
+			return len(b), nil
+		}
+		g.peer(at, true)
 	}
 	g.out.Add(1)
 	return conn.WriteToUDP(b, to)
+}
+
+// maySend tells whether we begin to talk there: anybody can shake hands with a record
+// that names a victim's LAN.
+func (g *guard) maySend(at netip.AddrPort) bool {
+	if g.anywhere || !isLocal(at.Addr()) {
+		return true
+	}
+	trusted := g.trusted.Load()
+	return trusted != nil && (*trusted)[at]
+}
+
+var carrierNAT = netip.MustParsePrefix("100.64.0.0/10") // RFC 6598
+
+// isLocal tells addresses that are somebody else's on every LAN, or nobody's.
+func isLocal(ip netip.Addr) bool {
+	return !ip.IsGlobalUnicast() || ip.IsPrivate() || carrierNAT.Contains(ip)
 }
 
 // LocalAddr implements discover.UDPConn.
@@ -349,5 +375,6 @@ func (g *guard) stats(st *Stats) {
 	st.Dropped = map[string]uint64{
 		"size": g.badSize.Load(), "protocol": g.badProtocol.Load(),
 		"flood": g.flooded.Load(), "strangers": g.strange.Load(), "identities": g.crowded.Load(),
+		"private": g.private.Load(),
 	}
 }

@@ -1,6 +1,7 @@
 package discv5
 
 import (
+	"net/netip"
 	"sync"
 	"time"
 
@@ -61,8 +62,19 @@ func (b *seeding) known() []*enode.Node {
 // from them at once, in the background. Those without a UDP endpoint are passed
 // over.
 func (s *Service) AddBootnodes(records []*enr.Record) {
-	s.seeding.add(records)
+	s.addBootnodes(records)
 	s.reseed(maxSeedings, s.walk.poke)
+}
+
+func (s *Service) addBootnodes(records []*enr.Record) {
+	s.seeding.add(records)
+	trusted := map[netip.AddrPort]bool{}
+	for _, n := range s.seeding.known() {
+		if at, ok := n.UDPEndpoint(); ok {
+			trusted[netip.AddrPortFrom(at.Addr().Unmap(), at.Port())] = true
+		}
+	}
+	s.conn.trusted.Store(&trusted)
 }
 
 // Refresh is for a network that has changed, or a device that has slept: it
