@@ -79,8 +79,10 @@ type Manager struct {
 
 	cuts   map[peer.ID]time.Time // until when; remembered longer than what else is known
 	cutIDs []peer.ID             // their keys
-	needs  []need
-	kept   map[peer.ID]bool
+	lists  map[string]bool       // signed trees that have told of peers
+
+	needs []need
+	kept  map[peer.ID]bool
 
 	pace    pace
 	refused map[string]uint64
@@ -172,6 +174,7 @@ func New(cfg Config) *Manager {
 		kept:    map[peer.ID]bool{},
 		cuts:    map[peer.ID]time.Time{},
 		refused: map[string]uint64{},
+		lists:   map[string]bool{},
 	}
 	for i := range m.bySource {
 		m.bySource[i].slot = slotSource

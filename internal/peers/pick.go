@@ -8,7 +8,7 @@ func (p *planning) choose() (*state, *entry, []*addr) {
 		var s *state
 		for i := range p.states {
 			x := &p.states[i]
-			if len(x.candidates) == 0 || x.exhausted || x.lack() <= 0 && x.lackTrusted() <= 0 {
+			if len(x.candidates) == 0 || x.exhausted || x.lack() <= 0 && x.lackTrusted() <= 0 && !x.lopsided {
 				continue
 			}
 			if s == nil || x.urgency() > s.urgency() {
@@ -46,8 +46,9 @@ const lastChoice = 1 << 30
 func (p *planning) pick(s *state) (*entry, []*addr) {
 	var free []*entry
 	trusted, others := false, false
+	h := p.dialledFor(s)
 	for _, e := range s.candidates {
-		if e.dialling() || s.lack() <= 0 && !e.source.trusted() {
+		if e.dialling() || !p.wants(s, h, e) {
 			continue
 		}
 		if e.chosen = p.first(e); e.chosen == nil {
@@ -59,18 +60,17 @@ func (p *planning) pick(s *state) (*entry, []*addr) {
 	if len(free) == 0 {
 		return nil, nil
 	}
-	byTrust, bySource, byTeller := p.dialledFor(s)
 	if trusted && others {
-		which := byTrust[true] <= byTrust[false]
+		which := h.byTrust[true] <= h.byTrust[false]
 		free = only(free, func(e *entry) bool { return e.source.trusted() == which })
 	}
 	free = oneOf(p, free, func(e *entry) (Source, int) {
 		if e.source == Inbound { // who comes by himself is nobody's choice
 			return e.source, lastChoice
 		}
-		return e.source, bySource[e.source]
+		return e.source, h.bySource[e.source]
 	})
-	free = p.byTeller(free, byTeller)
+	free = p.byTeller(free, h.byTeller)
 	if p.rand.IntN(4) > 0 { // some are tried that were never tried before
 		free = prefer(free, func(e *entry) bool { return !e.reached.IsZero() && e.failures == 0 })
 	}
@@ -82,13 +82,14 @@ func (p *planning) pick(s *state) (*entry, []*addr) {
 }
 
 // dialledFor counts who serves a need, or might, and was dialled.
-func (p *planning) dialledFor(s *state) (byTrust map[bool]int, bySource map[Source]int, byTeller map[teller]int) {
-	byTrust, bySource, byTeller = map[bool]int{}, map[Source]int{}, map[teller]int{}
+func (p *planning) dialledFor(s *state) *mixture {
+	h := &mixture{lists: len(p.lists) > 1, byTrust: map[bool]int{}, bySource: map[Source]int{}, byTeller: map[teller]int{}}
 	count := func(e *entry) {
-		byTrust[e.source.trusted()]++
-		bySource[e.source]++
+		h.all++
+		h.byTrust[e.source.trusted()]++
+		h.bySource[e.source]++
 		for _, t := range e.tellers {
-			byTeller[t]++
+			h.byTeller[t]++
 		}
 	}
 	for _, e := range p.conns.items {
@@ -101,7 +102,7 @@ func (p *planning) dialledFor(s *state) (byTrust map[bool]int, bySource map[Sour
 			count(e)
 		}
 	}
-	return byTrust, bySource, byTeller
+	return h
 }
 
 func only(in []*entry, is func(*entry) bool) (out []*entry) {

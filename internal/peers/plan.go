@@ -36,6 +36,13 @@ type state struct {
 	known         int
 	resting       int
 	exhausted     bool
+	lopsided      bool // others may have to be heard
+}
+
+// wants reports whether e is to be dialled for s, if it may be.
+func (p *planning) wants(s *state, h *mixture, e *entry) bool {
+	return s.lack() > 0 || s.lackTrusted() > 0 && e.source.trusted() ||
+		s.lopsided && len(p.dials.items) == 0 && s.owes(h, e)
 }
 
 // lack is how many more are to be dialled. While there are too few, only one dial in
@@ -76,6 +83,7 @@ func (m *Manager) Plan(now time.Time) Plan {
 	p.giveUp()
 	p.survey()
 	p.trim()
+	p.even()
 	p.recruit()
 	for i := range p.states {
 		if s := &p.states[i]; !s.met() {
@@ -221,8 +229,12 @@ func (p *planning) rests(until time.Time) {
 // anybody.
 func (p *planning) gather() (any bool) {
 	var open []*state
+	held := map[*state]*mixture{}
 	for i := range p.states {
-		if s := &p.states[i]; !s.met() || s.lackTrusted() > 0 {
+		s := &p.states[i]
+		h := p.dialledFor(s)
+		held[s] = h
+		if s.lopsided = len(p.dials.items) == 0 && h.lopsided(); !s.met() || s.lackTrusted() > 0 || s.lopsided {
 			open = append(open, s)
 		}
 	}
@@ -250,7 +262,7 @@ func (p *planning) gather() (any bool) {
 			if !s.short() && e.failures >= triesForMore {
 				continue
 			}
-			if s.lack() <= 0 && (s.lackTrusted() <= 0 || !e.source.trusted()) {
+			if !p.wants(s, held[s], e) {
 				continue
 			}
 			if resting {

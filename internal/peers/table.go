@@ -355,6 +355,9 @@ func (m *Manager) retell(e *entry, by teller) {
 
 func (m *Manager) claim(e *entry, by teller) {
 	e.tellers = append(e.tellers, by)
+	if by.source == DNS && len(m.lists) < maxLists {
+		m.lists[by.from] = true
+	}
 	if by.limited() {
 		m.tellers[by] = append(m.tellers[by], e)
 	}
