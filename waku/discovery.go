@@ -38,6 +38,8 @@ const (
 	longestLook = 2 * time.Minute
 	// leftAlone is how long a peer isn't dialled that the application has parted from.
 	leftAlone = 10 * time.Minute
+	// maxListed is how many records are read of a list.
+	maxListed = 12_000
 	// maxSeen is how many records are remembered, to tell news.
 	maxSeen = 4096
 )
@@ -55,14 +57,15 @@ type discovery struct {
 	walking atomic.Bool   // discv5 runs
 
 	mu       sync.Mutex
-	service  *discv5.Service // nil: discv5 doesn't run
-	boot     []*enr.Record   // what it begins with, beside the options'
-	saved    time.Time       // when peers were kept last
+	service  *discv5.Service                    // nil: discv5 doesn't run
+	boot     map[string]map[peer.ID]*enr.Record // what it begins with, beside the options', by who told
+	saved    time.Time                          // when peers were kept last
 	missing  []peers.Missing
 	scarce   time.Time // since when too few are connected; zero: they aren't
 	sources  map[string]*SourceHealth
 	watchers map[*watcher]struct{}
 	seen     map[peer.ID]uint64 // the records found lately, by their numbers
+	refused  map[string]uint64  // what finders didn't take, by reason
 
 	facts map[peer.ID]facts // plan's alone
 }
@@ -79,6 +82,7 @@ func (n *Node) makeDiscovery() {
 	d := &discovery{
 		node: n, wake: make(chan struct{}, 1), shards: make(chan struct{}, 1),
 		sources: map[string]*SourceHealth{}, watchers: map[*watcher]struct{}{}, seen: map[peer.ID]uint64{}, facts: map[peer.ID]facts{},
+		boot: map[string]map[peer.ID]*enr.Record{}, refused: map[string]uint64{},
 	}
 	d.hunger.change = make(chan struct{})
 	d.book = peers.New(peers.Config{
@@ -94,7 +98,7 @@ func (n *Node) makeDiscovery() {
 		}
 		resolver = dnsdisc.Chain(chain...)
 	}
-	d.trees = dnsdisc.New(dnsdisc.Config{Resolver: resolver, Found: func(tree string, r *enr.Record) {
+	d.trees = dnsdisc.New(dnsdisc.Config{Resolver: resolver, MaxRecords: maxListed, Found: func(tree string, r *enr.Record) {
 		d.heard(peers.DNS, tree, []*enr.Record{r}) // before slower ones are read
 	}})
 	n.discovery = d
@@ -341,12 +345,26 @@ func (d *discovery) dial(ctx context.Context, info peer.AddrInfo) {
 // found puts a record into the book, and tells whether it is news there.
 func (d *discovery) found(source peers.Source, from string, r *enr.Record) bool {
 	shards, err := r.Shards()
-	if err != nil || r.PeerID() == d.node.host.ID() {
+	if err != nil {
+		d.refuse(peerexchange.RefusedShards, 1)
+		return false
+	}
+	if r.PeerID() == d.node.host.ID() {
 		return false
 	}
 	d.tell(source, r, shards)
 	d.book.Found(time.Now(), peers.FromRecord(r, source, from))
 	return d.isNews(r)
+}
+
+// refuse counts what a finder didn't take. There are few reasons.
+func (d *discovery) refuse(reason string, n int) {
+	if n <= 0 {
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.refused[reason] += uint64(n)
 }
 
 // isNews tells whether a record hasn't been found before, as far as that is remembered.

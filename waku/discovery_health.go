@@ -20,7 +20,8 @@ type DiscoveryHealth struct {
 	Known, Failing int
 	// Foreign counts those that turned out to be of another network lately.
 	Foreign int
-	// Refused counts what was heard of nodes and not taken, by reason.
+	// Refused counts what was heard of nodes and not taken, by reason: records of
+	// other clusters, without a good signature, of too many at one address, ….
 	Refused map[string]uint64
 	// Missing says in a sentence for each shard what it lacks; nil: nothing.
 	Missing []MissingPeers
@@ -55,6 +56,17 @@ func (d *discovery) health() DiscoveryHealth {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	h := DiscoveryHealth{Known: stats.Known, Failing: stats.Failing, Foreign: stats.Foreign, Refused: stats.Refused, looks: d.looks()}
+	count := func(reason string, n int) {
+		if n > 0 {
+			h.Refused[reason] += uint64(n)
+		}
+	}
+	for reason, n := range d.refused {
+		count(reason, int(n))
+	}
+	if d.service != nil {
+		d.addRefused(d.service, count)
+	}
 	for _, s := range d.sources {
 		h.Sources = append(h.Sources, *s)
 	}

@@ -53,15 +53,21 @@ func records(nodes ...*waku.Node) (texts []string) {
 // tree publishes the records of nodes.
 func tree(t *testing.T, seq uint64, texts ...string) dnstest.Tree {
 	t.Helper()
-	key, _, err := crypto.GenerateSecp256k1Key(rand.Reader)
-	require.NoError(t, err)
-	content := dnstest.Content{Seq: seq}
+	var records []*enr.Record
 	for _, text := range texts {
 		r, err := enr.Parse(text)
 		require.NoError(t, err)
-		content.Records = append(content.Records, r)
+		records = append(records, r)
 	}
-	published, err := dnstest.Publish(key, "nodes.example.org", content)
+	return treeOf(t, seq, records)
+}
+
+func treeOf(t *testing.T, seq uint64, records []*enr.Record, domain ...string) dnstest.Tree {
+	t.Helper()
+	key, _, err := crypto.GenerateSecp256k1Key(rand.Reader)
+	require.NoError(t, err)
+	domain = append(domain, "nodes.example.org")
+	published, err := dnstest.Publish(key, domain[0], dnstest.Content{Seq: seq, Records: records})
 	require.NoError(t, err)
 	return published
 }

@@ -10,6 +10,8 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/status-im/shoal/filter"
+	"github.com/status-im/shoal/internal/enr"
+	"github.com/status-im/shoal/internal/peers"
 	"github.com/status-im/shoal/message"
 	"github.com/status-im/shoal/relay"
 	"github.com/status-im/shoal/sharding"
@@ -120,4 +122,24 @@ func HoldsOf(n *Node, id sharding.Shard) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.holds
+}
+
+// FoundByDiscv5 has a node find what a walk has come across.
+func FoundByDiscv5(n *Node, raw []byte) {
+	d := n.discovery
+	switch r, err := enr.Decode(raw); {
+	case err != nil:
+		d.refuse("malformed", 1)
+	case !d.keeps(r):
+		d.refuse(refusedForeign, 1)
+	default:
+		d.found(peers.Discv5, "", r)
+		d.changed()
+	}
+}
+
+// Knows tells whether a peer is in a node's book.
+func Knows(n *Node, p peer.ID) bool {
+	_, yes := n.discovery.book.Known(p)
+	return yes
 }

@@ -22,6 +22,8 @@ const (
 	askEach         = time.Minute
 	askPause        = 2 * time.Second
 	longestAskPause = 5 * time.Minute
+	// lossPause is how often is looked whether those who are known are enough.
+	lossPause = 10 * time.Second
 )
 
 // askAround asks nodes that are known for their newest records while a shard has too few
@@ -33,13 +35,15 @@ func (d *discovery) askAround(ctx context.Context, s *discv5.Service) {
 		hungry, change := d.hunger.look()
 		if !hungry || !d.isAtALoss() {
 			pause = askPause
-			timer := time.NewTimer(longestAskPause)
+			var again <-chan time.Time
+			if hungry { // those who are known may turn out to be of no use
+				again = time.After(lossPause)
+			}
 			select {
 			case <-change:
-			case <-timer.C:
+			case <-again:
 			case <-ctx.Done():
 			}
-			timer.Stop()
 			continue
 		}
 		news := d.askRound(ctx, s, asked)
@@ -86,7 +90,7 @@ func (d *discovery) askRound(ctx context.Context, s *discv5.Service, asked map[p
 			continue
 		}
 		r, err := enr.Decode(c.Record)
-		if err != nil || r.Fields().UDP == 0 {
+		if err != nil || !d.mayAsk(r) {
 			continue
 		}
 		asked[c.Info.ID] = now

@@ -2,9 +2,14 @@ package waku
 
 import (
 	"context"
+	"maps"
+	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/status-im/shoal/internal/discv5"
 	"github.com/status-im/shoal/internal/enr"
@@ -12,8 +17,11 @@ import (
 )
 
 const (
-	// maxBoot is how many records of lists discv5 is told to begin with.
-	maxBoot = 64
+	// maxBoot is how many records of each list discv5 is told to begin with, bootByPeer
+	// how many of one peer, maxBootTellers how many lists and peers are heeded.
+	maxBoot        = 32
+	bootByPeer     = 4
+	maxBootTellers = 16
 	// fruitless is after how many records in a row that are no news the walk makes
 	// pauses, of walkPause doubled up to longestWalkPause.
 	fruitless        = 32
@@ -68,15 +76,19 @@ func (d *discovery) discv5Addr() netip.AddrPort {
 func (d *discovery) openDiscv5() error {
 	n := d.node
 	d.mu.Lock()
-	boot := append(append([]*enr.Record(nil), n.cfg.bootnodes...), d.boot...)
+	boot := slices.Clone(n.cfg.bootnodes)
+	for _, told := range d.boot {
+		boot = slices.AppendSeq(boot, maps.Values(told))
+	}
 	d.mu.Unlock()
 	err := n.handRecord(func(f enr.Fields) (recordSigner, error) {
 		s, err := discv5.Listen(discv5.Config{
 			Key: n.cfg.identity, Listen: d.discv5Addr(), Fields: f, Bootnodes: boot,
-			Fixed:    n.cfg.discv5.IsValid() && !n.cfg.discv5.Addr().IsUnspecified(),
-			Keep:     d.keeps,
-			OnRecord: func(*enr.Record) { d.node.recordChanged() },
-			Logger:   n.cfg.logger,
+			Fixed:        n.cfg.discv5.IsValid() && !n.cfg.discv5.Addr().IsUnspecified(),
+			AllowPrivate: n.cfg.network.Private,
+			Keep:         d.keeps,
+			OnRecord:     func(*enr.Record) { d.node.recordChanged() },
+			Logger:       n.cfg.logger,
 		})
 		if err != nil {
 			return nil, err
@@ -101,16 +113,83 @@ func (d *discovery) closeDiscv5() {
 	if s == nil {
 		return
 	}
-	table := s.Table()
+	table := map[peer.ID]*enr.Record{} // to begin with the next time
+	for _, r := range s.Table() {
+		if len(table) < maxBoot && d.mayAsk(r) {
+			table[r.PeerID()] = r
+		}
+	}
 	d.mu.Lock()
-	d.boot = append(table[:min(len(table), maxBoot/2)], d.boot...) // to begin with the next time
-	d.boot = d.boot[:min(len(d.boot), maxBoot)]
+	d.boot[discv5.ProtocolID] = table
 	d.mu.Unlock()
 	d.node.takeRecordBack()
+	d.addRefused(s, d.refuse)
 	if err := s.Close(); err != nil {
 		d.node.cfg.logger.Debug("closing discv5", "err", err)
 	}
 }
+
+// beginWith lets discv5 begin with some of the records told by a list or peer. No teller
+// takes another one's room.
+func (d *discovery) beginWith(source peers.Source, from string, records []*enr.Record) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	told := d.boot[from]
+	if told == nil {
+		if len(d.boot) >= maxBootTellers && !slices.Contains(d.node.cfg.trees, from) {
+			return
+		}
+		told = map[peer.ID]*enr.Record{}
+	}
+	most := bootByPeer
+	if source == peers.DNS {
+		most = maxBoot
+	}
+	var news []*enr.Record
+	for _, i := range rand.Perm(len(records)) {
+		r := records[i]
+		old := told[r.PeerID()]
+		if old == nil && len(told) >= most || old != nil && old.Seq() >= r.Seq() || !d.mayAsk(r) {
+			continue
+		}
+		told[r.PeerID()] = r
+		news = append(news, r)
+	}
+	if len(news) == 0 {
+		return
+	}
+	d.boot[from] = told
+	if d.service != nil {
+		d.service.AddBootnodes(news)
+	}
+}
+
+// mayAsk tells whether a stranger's record names a UDP endpoint that may be asked.
+func (d *discovery) mayAsk(r *enr.Record) bool {
+	f := r.Fields()
+	if f.UDP == 0 && f.UDP6 == 0 {
+		return false
+	}
+	return d.node.cfg.network.Private ||
+		(!f.IP4.IsValid() || reach(f.IP4) == publicReach) && (!f.IP6.IsValid() || reach(f.IP6) == publicReach)
+}
+
+// addRefused hands on what discv5 didn't take: records, and packets.
+func (d *discovery) addRefused(s *discv5.Service, refuse func(string, int)) {
+	stats := s.Stats()
+	for reason, count := range stats.Refused {
+		if reason == "unwanted" {
+			reason = refusedForeign
+		}
+		refuse(reason, int(count))
+	}
+	for reason, count := range stats.Dropped {
+		refuse("discv5 packet: "+reason, int(count))
+	}
+}
+
+// refusedForeign is why a record isn't taken that isn't of this network.
+const refusedForeign = "other cluster"
 
 // keeps tells whether a record is of this network: one that names no shards could be
 // of any. Who reads Discover sees them all.

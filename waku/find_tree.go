@@ -52,6 +52,11 @@ func (d *discovery) readTree(ctx context.Context, url string) {
 			continue
 		}
 		if list != nil {
+			if last == nil || last.Root != list.Root || last.Failed != list.Failed {
+				for reason, count := range list.Refused {
+					d.refuse(reason, count)
+				}
+			}
 			last = list
 			d.heard(peers.DNS, url, list.Records)
 			if state, err := list.MarshalBinary(); err == nil {
@@ -90,16 +95,7 @@ func (d *discovery) heard(source peers.Source, from string, records []*enr.Recor
 			fresh++
 		}
 	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	for _, r := range records {
-		if r.Fields().UDP != 0 && len(d.boot) < maxBoot {
-			d.boot = append(d.boot, r)
-		}
-	}
-	if d.service != nil {
-		d.service.AddBootnodes(d.boot)
-	}
+	d.beginWith(source, from, records)
 	if fresh > 0 {
 		d.changed()
 	}

@@ -74,7 +74,9 @@ func stranger(t *testing.T, key int, opts ...libp2p.Option) host.Host {
 }
 
 // p2pAddr is a full multiaddr of a host.
-func p2pAddr(h host.Host) string { return fmt.Sprintf("%s/p2p/%s", h.Network().ListenAddresses()[0], h.ID()) }
+func p2pAddr(h host.Host) string {
+	return fmt.Sprintf("%s/p2p/%s", h.Network().ListenAddresses()[0], h.ID())
+}
 
 func maddr(t *testing.T, text string) multiaddr.Multiaddr {
 	a, err := multiaddr.NewMultiaddr(text)

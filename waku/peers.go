@@ -79,6 +79,18 @@ func (t *peerTable) count() int {
 	return len(t.m)
 }
 
+// dialledFirst puts those first that this node has dialled: anybody can come by himself,
+// under any number of names.
+func (t *peerTable) dialledFirst(ids []peer.ID) []peer.ID {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	slices.SortStableFunc(ids, func(a, b peer.ID) int { return order(t.came(a), t.came(b)) })
+	return ids
+}
+
+// came tells whether a peer isn't one that this node has dialled. mu is held.
+func (t *peerTable) came(p peer.ID) bool { return t.m[p] == nil || t.m[p].inbound }
+
 // host is the IP address that a peer is connected by, or its id.
 func (t *peerTable) host(p peer.ID) string {
 	t.mu.Lock()
