@@ -54,6 +54,8 @@ func (h *mixture) most() (s Source, t teller) {
 func (h *mixture) behind(e *entry) bool {
 	s, t := h.most()
 	switch {
+	case e.source == Inbound: // who comes by himself is nobody's choice
+		return false
 	case h.strangers() && e.source.trusted():
 		return h.byTrust[true]+apart <= h.byTrust[false]
 	case h.strangers() && e.source != s:

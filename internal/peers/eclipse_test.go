@@ -163,7 +163,7 @@ func TestTrustedAreAdded(t *testing.T) {
 	}
 	w.run(time.Minute)
 	h, _ := w.tally()
-	require.Equal(t, 2, h)
+	require.GreaterOrEqual(t, h, 2)
 	require.Zero(t, w.m.Plan(w.now).Next)
 }
 
