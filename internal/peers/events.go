@@ -234,12 +234,13 @@ func (m *Manager) failed(e *entry, err error) {
 	if e.failures < maxFailures {
 		return
 	}
-	// Trees and operators are heeded: their peers are tried once an hour for ever.
-	if isolated || e.source <= DNS {
-		e.failures = max(maxFailures-1, min(e.failures, 20))
-		return
+	switch {
+	case e.source <= DNS: // who trees and operators name is tried for ever
+	case isolated:
+		e.failures = maxFailures - 1
+	default:
+		m.bar(e, dead, m.now.Add(deadFor))
 	}
-	m.bar(e, dead, m.now.Add(deadFor))
 }
 
 // Foreign takes note that a peer doesn't belong to the network.

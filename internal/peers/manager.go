@@ -200,21 +200,22 @@ func (m *Manager) Want(now time.Time, needs []Need) {
 		n.Min = max(0, n.Min)
 		n.Target = max(n.Min, n.Target)
 		n.Outbound = max(0, n.Outbound)
-		m.needs[i] = need{Need: n, word: words - 1}
+		m.needs[i] = need{Need: n}
 		if n.Shard.Cluster == m.cfg.Cluster && n.Shard.Valid() == nil {
-			m.needs[i].word, m.needs[i].bit = n.Shard.Index/64, n.Shard.Index%64
+			m.needs[i].word, m.needs[i].bit, m.needs[i].exists = n.Shard.Index/64, n.Shard.Index%64, true
 		}
 	}
 }
 
-// need is a Need and where its shard is in an entry's words. Of those the last one
-// is empty, for shards that nobody can carry.
+// need is a Need and where its shard is in an entry's words, if there can be such
+// a shard.
 type need struct {
 	Need
 	word, bit uint16
+	exists    bool
 }
 
-const words = (sharding.MaxIndex+1)/64 + 1
+const words = (sharding.MaxIndex + 1) / 64
 
 // carry notes which shards a peer carries.
 func (e *entry) carry(shards sharding.Set) {
@@ -224,7 +225,7 @@ func (e *entry) carry(shards sharding.Set) {
 	}
 }
 
-func (e *entry) carries(n *need) bool { return e.words[n.word]>>n.bit&1 == 1 }
+func (e *entry) carries(n *need) bool { return n.exists && e.words[n.word]>>n.bit&1 == 1 }
 
 // Keep sets which peers are never dropped, in place of those it named before.
 func (m *Manager) Keep(ids ...peer.ID) {
@@ -258,7 +259,7 @@ func (m *Manager) NetworkChanged(now time.Time) {
 // uses reports whether e, as far as is known, has what a need asks for.
 func (e *entry) uses(n *need) bool {
 	return e.services.Has(n.Service) &&
-		(n.AnyShard || e.carries(n) || e.silent && !n.Service.Has(Relay))
+		(n.AnyShard || e.carries(n) || e.silent && n.exists && !n.Service.Has(Relay))
 }
 
 // may reports whether e is worth a try for a need: what nobody has said might be.
@@ -270,5 +271,5 @@ func (e *entry) may(n *need) bool {
 			s = ^Service(0)
 		}
 	}
-	return s.Has(n.Service) && (n.AnyShard || e.carries(n) || e.silent)
+	return s.Has(n.Service) && (n.AnyShard || e.carries(n) || e.silent && n.exists)
 }

@@ -53,11 +53,11 @@ func TestRefused(t *testing.T) {
 	long := told(1, peers.Discv5, tcp(66, 1, 1, 1))
 	long.Info.ID = peer.ID(make([]byte, 1000))
 	unsourced := told(1, 77, tcp(66, 1, 1, 1))
-	m.Found(start, told(0, peers.Discv5, tcp(66, 1, 1, 1)), other, nobody, long, unsourced,
+	m.Found(start, told(0, peers.Discv5, tcp(66, 1, 1, 1)), other, nobody, long, unsourced, told(1, 0, tcp(66, 1, 1, 1)),
 		told(1, peers.Discv5), told(1, peers.Discv5, nil, ma.Multiaddr{}, tcp(10, 0, 0, 1)))
 	st := m.Stats(start)
 	require.Zero(t, st.Known)
-	require.Equal(t, map[string]uint64{"own record": 1, "other cluster": 1, "invalid": 3, "no address to dial": 2}, st.Refused)
+	require.Equal(t, map[string]uint64{"own record": 1, "other cluster": 1, "invalid": 4, "no address to dial": 2}, st.Refused)
 	m.Found(start, told(1, peers.Discv5, tcp(66, 1, 1, 1)))
 	require.Equal(t, map[peers.Source]int{peers.Discv5: 1}, m.Stats(start).BySource)
 }

@@ -182,7 +182,7 @@ func (x *model) found() {
 	p := x.any()
 	s := peers.Sighting{
 		Info: peer.AddrInfo{ID: p.id}, Shards: x.shards(), Services: x.services(),
-		Source: peers.Source(x.r.IntN(8)), From: fmt.Sprint(x.r.IntN(6)),
+		Source: peers.Source(1 + x.r.IntN(8)), From: fmt.Sprint(x.r.IntN(6)),
 	}
 	if s.Source == peers.Static && x.r.IntN(10) > 0 {
 		s.Source = peers.Discv5

@@ -76,15 +76,15 @@ func (s Service) String() string {
 	return strings.Join(names, "+")
 }
 
-// Source is a way to learn of a peer.
+// Source is a way to learn of a peer. The zero Source is none.
 type Source uint8
 
 // The sources, the most trusted first.
 const (
-	Static      Source = iota // configured by the operator; never forgotten
-	Application               // told by the program at run time
-	DNS                       // from a signed tree
-	Saved                     // connected before a restart
+	Static      Source = 1 + iota // configured by the operator; never forgotten
+	Application                   // told by the program at run time
+	DNS                           // from a signed tree
+	Saved                         // connected before a restart
 	Rendezvous
 	Discv5
 	Exchange
@@ -92,7 +92,7 @@ const (
 	sources
 )
 
-var sourceNames = [sources]string{"static", "application", "dns", "saved", "rendezvous", "discv5", "exchange", "inbound"}
+var sourceNames = [sources]string{"none", "static", "application", "dns", "saved", "rendezvous", "discv5", "exchange", "inbound"}
 
 // String returns the source's name.
 func (s Source) String() string {

@@ -71,7 +71,8 @@ func (p *planning) pick(s *state) (*entry, []*addr) {
 		return e.source, h.bySource[e.source]
 	})
 	free = p.byTeller(free, h.byTeller)
-	if p.rand.IntN(4) > 0 { // some are tried that were never tried before
+	free = prefer(free, func(e *entry) bool { return e.uses(s.need) }) // as far as somebody said
+	if p.rand.IntN(4) > 0 {                                            // some are tried that were never tried before
 		free = prefer(free, func(e *entry) bool { return !e.reached.IsZero() && e.failures == 0 })
 	}
 	free = oneOf(p, free, func(e *entry) (place, int) { return e.chosen.wide, p.wides[e.chosen.wide] })

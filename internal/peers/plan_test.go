@@ -83,6 +83,23 @@ func withoutKnown(in []peers.Missing) []peers.Missing {
 	return in
 }
 
+// Nobody can serve a shard that isn't this network's.
+func TestNoSuchShard(t *testing.T) {
+	m := peers.New(config(1))
+	s := told(1, peers.DNS, public(1))
+	s.Shards, s.Services = sharding.Set{}, 0
+	m.Found(start, s)
+	m.Connected(start, id(2), public(2), true)
+	m.Proven(start, id(2), sharding.Set{}, peers.Store)
+	for _, wrong := range []sharding.Shard{{Cluster: cluster + 1}, {Cluster: cluster, Index: 1024}, {Cluster: cluster, Index: 65535}} {
+		for _, service := range []peers.Service{peers.Relay, peers.Store} {
+			n := peers.Need{Shard: wrong, Service: service, Min: 1, Target: 1}
+			m.Want(start, []peers.Need{n})
+			require.Equal(t, peers.Plan{Missing: []peers.Missing{{Need: n}}}, m.Plan(start))
+		}
+	}
+}
+
 // However many are connected, some were dialled.
 func TestOutbound(t *testing.T) {
 	w := newWorld(t, config(1))

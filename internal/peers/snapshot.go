@@ -49,7 +49,9 @@ func (m *Manager) Snapshot(now time.Time) []byte {
 	var good []*entry
 	for _, e := range m.all.items {
 		if e.connected() && e.proven && !e.inbound {
-			e.reached = m.now
+			if e.reached = m.now; m.now.Sub(e.since) >= stableAfter {
+				e.failures = 0
+			}
 		}
 		if !e.reached.IsZero() && e.barred == notBarred && e.failures < maxFailures/2 && m.now.Sub(e.reached) < savedFor {
 			good = append(good, e)

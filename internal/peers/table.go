@@ -63,7 +63,7 @@ func (m *Manager) found(s *Sighting) (refused string) {
 	switch {
 	case s.Info.ID == m.cfg.Self:
 		return refusedSelf
-	case s.Source >= sources || s.Info.ID.Validate() != nil || len(s.Info.ID) > maxID || len(s.Record) > maxRecord:
+	case s.Source == 0 || s.Source >= sources || s.Info.ID.Validate() != nil || len(s.Info.ID) > maxID || len(s.Record) > maxRecord:
 		return refusedInvalid
 	case s.Shards.Len() > 0 && s.Shards.Cluster() != m.cfg.Cluster:
 		return refusedCluster
@@ -268,8 +268,8 @@ func (m *Manager) makeRoom(e *entry, by teller) (refused string) {
 		return ""
 	}
 	// Those of whom there are many leave room to those of whom there are few.
-	fullest := Source(0)
-	for s := range sources {
+	fullest := Static
+	for s := Static; s < sources; s++ {
 		if m.fullness(s) > m.fullness(fullest) {
 			fullest = s
 		}

@@ -64,30 +64,42 @@ func (p *planning) trim() {
 		}
 	}
 	in = p.trimHosts(in)
-	inbound, all := len(in), len(in)+len(out)
-	maxIn, maxAll := most(p.cfg.MaxInbound), most(p.cfg.MaxConns)
-	if inbound <= maxIn && all <= maxAll {
+	tooManyIn := len(in) - most(p.cfg.MaxInbound)
+	tooMany := len(in) + len(out) - most(p.cfg.MaxConns)
+	if tooManyIn <= 0 && tooMany <= 0 {
 		return
 	}
-	for _, x := range p.ranked(in) {
-		if inbound <= maxIn && all <= maxAll {
-			return
-		}
-		if p.spare(x.entry) {
+	ranked := p.ranked(in)
+	for _, x := range ranked {
+		if tooManyIn > 0 && p.spare(x.entry) {
 			p.drop(x.entry, x.reason())
-			inbound, all = inbound-1, all-1
+			tooManyIn, tooMany = tooManyIn-1, tooMany-1
 		}
 	}
-	slices.SortFunc(out, func(a, b *entry) int {
-		return cmp.Or(-cmpBool(p.useless(a), p.useless(b)), youngestFirst(a, b))
-	})
-	for _, e := range out {
-		if all <= maxAll {
-			return
+	if tooMany <= 0 {
+		return
+	}
+	// First who is of no use, then newcomers, then those dialled beyond what is
+	// needed, and only then those who came long ago.
+	slices.SortFunc(out, youngestFirst)
+	for _, round := range []func(x surplusPeer) bool{
+		func(x surplusPeer) bool { return x.useless },
+		func(x surplusPeer) bool { return x.inbound && !x.established },
+		func(x surplusPeer) bool { return !x.inbound && x.proven && p.surplus(x.entry) },
+		func(x surplusPeer) bool { return x.inbound },
+	} {
+		for _, x := range ranked {
+			if tooMany > 0 && !p.leaving(x.entry) && round(x) && p.spare(x.entry) {
+				p.drop(x.entry, x.reason())
+				tooMany--
+			}
 		}
-		if !p.kept[e.id] && e.proven && (p.useless(e) || p.surplus(e)) && p.spare(e) {
-			p.drop(e, "too many connections")
-			all--
+		for _, e := range out {
+			x := surplusPeer{entry: e, useless: p.useless(e)}
+			if tooMany > 0 && !p.leaving(e) && !p.kept[e.id] && round(x) && p.spare(e) {
+				p.drop(e, x.reason())
+				tooMany--
+			}
 		}
 	}
 }
@@ -123,23 +135,23 @@ func youngestFirst(a, b *entry) int {
 
 // ranked are inbound peers that may be dropped, those first who will be missed
 // least.
-func (p *planning) ranked(in []*entry) []inboundPeer {
+func (p *planning) ranked(in []*entry) []surplusPeer {
 	slices.SortFunc(in, func(a, b *entry) int { return youngestFirst(b, a) })
-	out := make([]inboundPeer, 0, len(in))
+	out := make([]surplusPeer, 0, len(in))
 	protectedHosts, protectedNets := map[place]int{}, map[place]int{}
 	hosts, nets := map[place]int{}, map[place]int{}
 	perHost := max(1, p.cfg.PerAddr*2/3)
-	perNet := max(p.cfg.PerAddr, p.cfg.MaxInbound/4)
+	perNetwork := max(p.cfg.PerAddr, p.cfg.MaxInbound/4)
 	for i, e := range in { // the oldest first
 		if p.kept[e.id] {
 			continue
 		}
-		x := inboundPeer{entry: e, useless: p.useless(e)}
+		x := surplusPeer{entry: e, useless: p.useless(e)}
 		h, n := e.at.host, e.at.net
 		stood := i < len(in)/2 || p.now.Sub(e.since) >= establishedAfter
 		switch {
 		case x.useless:
-		case stood && (e.at.local || protectedHosts[h] < perHost && protectedNets[n] < perNet):
+		case stood && (e.at.local || protectedHosts[h] < perHost && protectedNets[n] < perNetwork):
 			x.established = true
 			protectedHosts[h]++
 			protectedNets[n]++
@@ -152,7 +164,7 @@ func (p *planning) ranked(in []*entry) []inboundPeer {
 		}
 		out = append(out, x)
 	}
-	slices.SortFunc(out, func(a, b inboundPeer) int {
+	slices.SortFunc(out, func(a, b surplusPeer) int {
 		return cmp.Or(
 			-cmpBool(a.useless, b.useless),
 			cmpBool(a.established, b.established),
@@ -164,14 +176,15 @@ func (p *planning) ranked(in []*entry) []inboundPeer {
 	return out
 }
 
-type inboundPeer struct {
+// surplusPeer is one of those of whom some must go.
+type surplusPeer struct {
 	*entry
 	useless     bool
-	established bool
-	crowd       int // its number among newcomers from the same place
+	established bool // for inbound ones
+	crowd       int  // its number among newcomers from the same place
 }
 
-func (x inboundPeer) reason() string {
+func (x surplusPeer) reason() string {
 	switch {
 	case x.useless:
 		return "too many connections, and it carries no shard of ours"
