@@ -27,12 +27,11 @@ const (
 	droppedFor = 10 * time.Minute
 	lostFor    = 2 * time.Second
 	// The rest after the n-th failure is firstRest·2ⁿ⁻¹, at most longestRest, or
-	// staticRest for static peers, and isolatedRest while there is no connection
-	// at all: then it proves little.
-	firstRest    = 5 * time.Second
-	longestRest  = time.Hour
-	staticRest   = 2 * time.Minute
-	isolatedRest = 5 * time.Minute
+	// staticRest for static peers. While there is no connection at all it doesn't
+	// grow beyond the third one's.
+	firstRest   = 5 * time.Second
+	longestRest = time.Hour
+	staticRest  = 2 * time.Minute
 	// The same for addresses.
 	firstHostRest    = 2 * time.Second
 	longestHostRest  = 2 * time.Minute
@@ -208,15 +207,12 @@ func (m *Manager) failed(e *entry, err error) {
 	m.counts.failed++
 	m.pace.streak++
 	e.failures++
-	isolated := len(m.conns.items) == 0
 	longest, longestHost := longestRest, longestHostRest
-	switch {
-	case e.source == Static:
+	if e.source == Static {
 		longest = staticRest
-	case isolated:
-		longest = isolatedRest
 	}
-	if isolated {
+	if len(m.conns.items) == 0 { // that proves little
+		e.failures = min(e.failures, triesForMore-1)
 		longestHost = isolatedHostRest
 	}
 	m.restUntil(e, m.rest(firstRest, longest, e.failures))
@@ -236,8 +232,6 @@ func (m *Manager) failed(e *entry, err error) {
 	}
 	switch {
 	case e.source <= DNS: // who trees and operators name is tried for ever
-	case isolated:
-		e.failures = maxFailures - 1
 	default:
 		m.bar(e, dead, m.now.Add(deadFor))
 	}

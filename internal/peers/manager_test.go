@@ -234,6 +234,9 @@ func TestOffline(t *testing.T) {
 	require.Less(t, dials, 4*120+300)
 	require.Greater(t, dials, 4*110)
 	require.Zero(t, m.Stats(now).Barred)
+	for n := 1; n <= 500; n++ {
+		require.LessOrEqual(t, info(t, m, n).Failures, 3, "nobody's fault")
+	}
 
 	m.NetworkChanged(now) // now everybody may be there
 	require.Len(t, m.Plan(now).Dial, 6)
@@ -304,6 +307,32 @@ func TestCut(t *testing.T) {
 	require.Empty(t, m.Plan(until).Dial)
 	m.Found(until, s)
 	require.Len(t, m.Plan(until).Dial, 1)
+}
+
+// A cut outlasts what else is known of a peer.
+func TestCutsAreRemembered(t *testing.T) {
+	c := config(1)
+	c.MaxConns, c.MaxKnown = 10, 50
+	m := peers.New(c)
+	m.Found(start, told(1, peers.Discv5, public(1)))
+	m.Cut(start, id(1), start.Add(time.Hour))
+	m.Cut(start, id(2), start.Add(time.Hour))
+	for n := 3; knows(m, 1); n++ {
+		m.Found(start, told(n, peers.Discv5, public(n)))
+		require.Less(t, n, 1000)
+	}
+	later := start.Add(30 * time.Minute)
+	for _, n := range []int{1, 2} {
+		m.Found(later, told(n, peers.DNS, public(n)))
+		require.Equal(t, "cut", info(t, m, n).Barred)
+	}
+	m.Want(later, []peers.Need{relays(1, 50, 50, 50)})
+	for range 100 {
+		later = later.Add(10 * time.Second)
+		p := m.Plan(later)
+		require.NotContains(t, dialled(p), id(1))
+		require.NotContains(t, dialled(p), id(2))
+	}
 }
 
 // A dial that is called off is nobody's fault, one that nobody answers for is.

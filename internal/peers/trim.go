@@ -29,11 +29,10 @@ func (p *planning) useless(e *entry) bool {
 	return true
 }
 
-// spare reports whether all needs are met without e.
+// spare reports whether each need keeps its least without e.
 func (p *planning) spare(e *entry) bool {
 	for i := range p.states {
-		s := &p.states[i]
-		if e.proven && e.uses(s.need) && (s.have <= s.Min || !e.inbound && s.out <= s.Outbound) {
+		if s := &p.states[i]; e.proven && e.uses(s.need) && s.have <= s.Min {
 			return false
 		}
 	}

@@ -187,6 +187,29 @@ func TestTooManyOutbound(t *testing.T) {
 	require.Empty(t, m.Plan(now).Dial)
 }
 
+// Somebody dials more peers than are needed: these go before those who have been
+// there for long, and newcomers go before them.
+func TestSurplusGoesBeforeEstablished(t *testing.T) {
+	c := config(1)
+	c.MaxConns = 20
+	m := peers.New(c)
+	m.Want(start, []peers.Need{relays(1, 2, 4, 2)})
+	for n := 1; n <= 8; n++ {
+		join(m, start, n, public(n), true)
+	}
+	now := start.Add(10 * time.Minute)
+	for n := 101; n <= 112; n++ {
+		join(m, now, n, public(n), false)
+	}
+	join(m, now, 9, public(9), true)
+	drops := droppedBy(m.Plan(now))
+	require.Len(t, drops, 3)
+	require.Equal(t, id(9), drops[0])
+	for n := 1; n <= 8; n++ {
+		require.NotContains(t, drops, id(n))
+	}
+}
+
 // A peer that a plan has dropped isn't dialled for a while.
 func TestDroppedRest(t *testing.T) {
 	c := config(1)
