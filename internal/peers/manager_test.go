@@ -258,6 +258,66 @@ func TestNetworkChanged(t *testing.T) {
 	require.Empty(t, m.Plan(now).Dial)
 }
 
+// A connection proves that this machine is online: dials are quick again.
+func TestOnlineAgain(t *testing.T) {
+	m := peers.New(config(1))
+	m.Want(start, []peers.Need{relays(1, 8, 8, 8)})
+	now := start
+	for n := 1; n <= 300; n++ {
+		m.Failed(now, id(n), errNoOne) // nobody's
+		m.Found(now, told(n, peers.Discv5, public(n)))
+		m.Failed(now, id(n), errNoOne)
+	}
+	now = now.Add(time.Hour)
+	require.Len(t, m.Plan(now).Dial, 1, "offline")
+	join(m, now, 999, public(999), true)
+	m.Lost(now, id(999))
+	require.Len(t, m.Plan(now).Dial, 7)
+}
+
+// A peer that was reached at one place, says that it has moved and isn't found at
+// the first any more, is looked for at the new one only.
+func TestMoved(t *testing.T) {
+	m := peers.New(config(1))
+	m.Found(start, told(1, peers.DNS, public(1)))
+	join(m, start, 1, public(1), false)
+	s := told(1, peers.DNS, public(2))
+	s.Seq = 2
+	m.Found(start, s)
+	now := start.Add(time.Minute)
+	m.Lost(now, id(1))
+	m.Want(now, []peers.Need{relays(1, 1, 1, 1)})
+	for i := range 5 {
+		p := m.Plan(now)
+		now = p.Next
+		p = m.Plan(now)
+		require.Len(t, p.Dial, 1)
+		if i < 3 {
+			require.Equal(t, []any{public(1), public(2)}, anys(p.Dial[0]))
+		} else {
+			require.Equal(t, []any{public(2)}, anys(p.Dial[0]))
+		}
+		m.Failed(now, id(1), errNoOne)
+	}
+	require.Equal(t, 3, info(t, m, 1).Failures, "nobody is connected")
+}
+
+// Good peers get more than one try after a change of network.
+func TestGoodPeersAfterNetworkChange(t *testing.T) {
+	m := peers.New(config(1))
+	join(m, start, 99, public(99), true)
+	m.Found(start, told(1, peers.Discv5, public(1)))
+	join(m, start, 1, public(1), false)
+	now := start.Add(time.Minute)
+	m.Lost(now, id(1))
+	for range 7 {
+		m.Failed(now, id(1), errNoOne)
+	}
+	m.NetworkChanged(now)
+	require.Equal(t, 3, info(t, m, 1).Failures)
+	require.Zero(t, info(t, m, 1).NextTry)
+}
+
 func TestForeign(t *testing.T) {
 	m := peers.New(config(1))
 	m.Found(start, told(1, peers.Discv5, tcp(66, 1, 1, 1)))

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
 	"github.com/stretchr/testify/require"
 
 	"github.com/status-im/shoal/internal/peers"
@@ -234,6 +235,23 @@ func TestNetworks(t *testing.T) {
 		require.Len(t, w.log, want, source)
 		require.Zero(t, w.m.Plan(w.now).Next)
 	}
+	// A domain's owner has as many names as he likes, and addresses to go with them.
+	m := peers.New(config(1))
+	m.Want(start, []peers.Need{relays(1, 20, 20, 20)})
+	for n := 1; n <= 50; n++ {
+		m.Found(start, told(n, peers.Discv5, maddr(fmt.Sprintf("/dns4/n%d.evil.org/tcp/443/wss", n))))
+	}
+	now, dials := start, 0
+	for range 10 {
+		for _, d := range m.Plan(now).Dial {
+			dials++
+			m.Connected(now, d.ID, public(dials), false)
+			m.Proven(now, d.ID, carries(1), peers.Relay)
+		}
+		now = now.Add(time.Minute)
+	}
+	require.Equal(t, 2, dials)
+
 	// Relays house many, and each of them is one host.
 	w := newWorld(t, config(1))
 	w.m.Want(w.now, []peers.Need{relays(1, 20, 20, 20)})
@@ -244,6 +262,29 @@ func TestNetworks(t *testing.T) {
 	w.run(time.Hour)
 	require.Equal(t, 50, w.m.Stats(w.now).Known)
 	require.Len(t, w.log, 4)
+}
+
+// A peer with two addresses, of which one is in a network that has enough and the
+// other rests, is dialled when that has rested.
+func TestOneAddressRests(t *testing.T) {
+	m := peers.New(config(1))
+	for n := 1; n <= 2; n++ {
+		m.Found(start, told(n, peers.Discv5, tcp(66, 1, 1, n)))
+		join(m, start, n, tcp(66, 1, 1, n), false)
+	}
+	for range 3 {
+		m.Found(start, told(3, peers.Discv5, tcp(67, 1, 1, 1)))
+		m.Failed(start, id(3), errNoOne)
+	}
+	m.Cut(start, id(3), start.Add(time.Hour))
+	m.Found(start, told(4, peers.Discv5, tcp(66, 1, 1, 4), tcp(67, 1, 1, 1)))
+	m.Want(start, []peers.Need{relays(1, 3, 3, 3)})
+	p := m.Plan(start)
+	require.Empty(t, p.Dial)
+	require.False(t, p.Next.IsZero())
+	require.LessOrEqual(t, p.Next.Sub(start), 10*time.Second)
+	p = m.Plan(p.Next)
+	require.Equal(t, []peer.AddrInfo{{ID: id(4), Addrs: []ma.Multiaddr{tcp(67, 1, 1, 1)}}}, p.Dial)
 }
 
 // When peers of no use take all outbound slots, they make way.

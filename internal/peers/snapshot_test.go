@@ -56,6 +56,11 @@ func TestSnapshot(t *testing.T) {
 	hearsay := told(50, peers.Exchange, tcp(50, 1, 1, 1))
 	hearsay.Record = nil
 	m.Found(now, hearsay)
+	m.Connected(now, ids(8).Info.ID, public(8), true)
+	for range 6 { // it was hard to reach, but is there now
+		m.Failed(now, id(50), errNoOne)
+	}
+	m.Lost(now, ids(8).Info.ID)
 	join(m, now, 50, tcp(50, 1, 1, 1), false)
 	now = now.Add(time.Hour)
 	b := m.Snapshot(now)

@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	ma "github.com/multiformats/go-multiaddr"
 	"github.com/stretchr/testify/require"
 
 	"github.com/status-im/shoal/internal/peers"
@@ -80,28 +81,36 @@ func TestInboundFlood(t *testing.T) {
 	require.Len(t, w.open, 4, "and none of them was dropped")
 }
 
-// Newcomers from everywhere are looked at before those of a crowd.
+// Of newcomers those go first of whom many come from one address, or one network,
+// though others came later.
 func TestCrowdsGoFirst(t *testing.T) {
-	c := config(1)
-	c.MaxConns, c.MaxInbound = 60, 40
-	m := peers.New(c)
-	m.Want(start, []peers.Need{relays(1, 1, 1, 0)})
-	now := start
-	for n := 1; n <= 20; n++ {
-		join(m, now, n, tcp(66, 1, 1, 1), true)
-	}
-	for n := 21; n <= 36; n++ {
-		now = now.Add(time.Second)
-		join(m, now, n, tcp(20+n, 1, 1, 1), true)
-	}
-	require.Empty(t, obey(m, now))
-	for n := 37; n <= 50; n++ { // the young half has some of the crowd
-		now = now.Add(time.Second)
-		join(m, now, n, tcp(20+n, 1, 1, 1), true)
+	for name, crowd := range map[string]func(n int) ma.Multiaddr{
+		"address": func(n int) ma.Multiaddr { return tcp(66, 1, 1, 1) },
+		"network": func(n int) ma.Multiaddr { return tcp(66, 1, 1, n) },
+	} {
+		c := config(1)
+		c.MaxConns, c.MaxInbound = 120, 70
+		m := peers.New(c)
+		m.Want(start, []peers.Need{relays(1, 1, 1, 0)})
+		for n := 1; n <= 33; n++ { // they have been there for long
+			join(m, start, n, public(n), true)
+		}
+		now := start.Add(time.Hour)
+		for n := 101; n <= 125; n++ {
+			now = now.Add(time.Second)
+			join(m, now, n, crowd(n), true)
+		}
+		for n := 34; n <= 40; n++ { // and these are the last
+			now = now.Add(time.Second)
+			join(m, now, n, public(n), true)
+		}
 		drops := obey(m, now)
-		require.Len(t, drops, 1)
+		require.Len(t, drops, 2, name)
+		require.Equal(t, "too many connections, and many from its address", drops[0].Reason)
+		for n := 1; n <= 40; n++ {
+			require.True(t, knows(m, n), "%s: %d", name, n)
+		}
 	}
-	require.Equal(t, 36, m.Stats(now).Inbound)
 }
 
 // The last peers of a shard stay, whatever else they are, and so do those in use.
