@@ -14,6 +14,9 @@ func Where(a ma.Multiaddr, id peer.ID) (host, net, wide string, local, ok bool) 
 	return string(x.host), string(x.net), string(x.wide), x.local, ok
 }
 
+// Hosts is how many addresses are known.
+func (m *Manager) Hosts() int { return len(m.hosts) }
+
 // Check returns what is wrong with the manager's books.
 func (m *Manager) Check() (wrong []string) {
 	m.mu.Lock()

@@ -548,6 +548,10 @@ func TestSample(t *testing.T) {
 	m.Found(late, s)
 	require.Empty(t, get(late, self, 10))
 
+	m.Found(start, told(10, peers.Static, tcp(192, 168, 1, 1))) // nobody else's business
+	join(m, late, 10, tcp(192, 168, 1, 1), false)
+	require.Empty(t, get(late, self, 10))
+
 	for n := 11; n <= 20; n++ {
 		m.Found(start, told(n, peers.DNS, tcp(66, 1, 1, n)))
 		join(m, late, n, tcp(66, 1, 1, n), false)

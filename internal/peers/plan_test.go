@@ -264,6 +264,38 @@ func TestNetworks(t *testing.T) {
 	require.Len(t, w.log, 4)
 }
 
+// Those come first who are said to serve what is needed, and of these those that
+// were good before, mostly.
+func TestLikelyPeersFirst(t *testing.T) {
+	likely, reached := 0, 0
+	for seed := range uint64(200) {
+		m := peers.New(config(seed))
+		for n := 1; n <= 30; n++ {
+			s := told(n, peers.Discv5, public(n))
+			if n > 10 {
+				s.Shards, s.Services = sharding.Set{}, 0
+			}
+			m.Found(start, s)
+			if n <= 3 {
+				join(m, start, n, public(n), false)
+			}
+		}
+		now := start.Add(time.Minute)
+		for n := 1; n <= 3; n++ {
+			m.Lost(now, id(n))
+		}
+		now = now.Add(time.Minute)
+		m.Want(now, []peers.Need{relays(1, 0, 1, 0)})
+		d := dialled(m.Plan(now))
+		require.Len(t, d, 1)
+		likely += len(sorted(d, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10))
+		reached += len(sorted(d, 1, 2, 3))
+	}
+	require.Equal(t, 200, likely)
+	require.Greater(t, reached, 140)
+	require.Less(t, reached, 190, "new ones have a chance")
+}
+
 // A peer with two addresses, of which one is in a network that has enough and the
 // other rests, is dialled when that has rested.
 func TestOneAddressRests(t *testing.T) {
@@ -310,6 +342,18 @@ func TestMakeWay(t *testing.T) {
 	w.run(5 * time.Minute)
 	require.Zero(t, w.m.Plan(w.now).Missing)
 	require.LessOrEqual(t, len(w.open), 18)
+
+	// Nobody is sent away to have more than Min.
+	w = newWorld(t, c)
+	for n := 1; n <= 60; n++ {
+		w.tell(w.add(node{n: n, at: public(n), alive: true, shards: carries(uint16(n % 2)), services: peers.Relay}), peers.DNS, "")
+	}
+	w.m.Want(w.now, []peers.Need{relays(1, 2, 12, 2)})
+	w.run(5 * time.Minute)
+	w.m.Want(w.now, []peers.Need{relays(1, 2, 4, 2), relays(0, 0, 6, 2)})
+	before := w.m.Stats(w.now).Dropped
+	w.run(5 * time.Minute)
+	require.Equal(t, before, w.m.Stats(w.now).Dropped)
 
 	// Needs change: who is more than enough for one makes way for another.
 	w = newWorld(t, c)

@@ -109,6 +109,22 @@ func TestShares(t *testing.T) {
 	require.Empty(t, m.Check())
 }
 
+// Addresses that rest are remembered when nobody known lives there, a thousand of
+// them.
+func TestRestingAddresses(t *testing.T) {
+	c := config(1)
+	c.MaxConns, c.MaxKnown = 10, 50
+	m := peers.New(c)
+	for n := 1; n <= 5000; n++ {
+		m.Found(start, told(n, peers.Discv5, public(n)))
+		m.Failed(start, id(n), errNoOne)
+	}
+	require.Empty(t, m.Check())
+	require.LessOrEqual(t, m.Stats(start).Known, 50)
+	require.Less(t, m.Hosts(), 1200)
+	require.Greater(t, m.Hosts(), 1000)
+}
+
 // A full table leaves room to those of whom there are few.
 func TestFullTable(t *testing.T) {
 	c := config(1)

@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
 	"github.com/stretchr/testify/require"
 
@@ -174,6 +175,14 @@ func TestPerAddress(t *testing.T) {
 		require.True(t, knows(m, n))
 	}
 	require.Equal(t, 140, m.Stats(now).Inbound)
+
+	m = peers.New(config(1)) // those in use stay
+	m.Keep(id(31), id(32), id(33))
+	for n := 1; n <= 33; n++ {
+		now = now.Add(time.Second)
+		join(m, now, n, tcp(66, 1, 1, 1), true)
+	}
+	require.ElementsMatch(t, []peer.ID{id(28), id(29), id(30)}, droppedBy(m.Plan(now)))
 }
 
 // Above the limit in all, outbound peers go last, and only those nobody would be
