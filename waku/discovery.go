@@ -32,10 +32,10 @@ const (
 	savePeersEach = 5 * time.Minute
 	// headStart is what peers of the last run have before others are looked for.
 	headStart = 2 * time.Second
-	// lookAgain is after how long is looked at what peers announce while some are
-	// missing, doubled up to longestLook.
+	// lookAgain is when is looked again at what peers announce while some are missing,
+	// doubled up to longestLook while nothing happens.
 	lookAgain   = 2 * time.Second
-	longestLook = 2 * time.Minute
+	longestLook = time.Minute
 	// leftAlone is how long a peer isn't dialled that the application has parted from.
 	leftAlone = 10 * time.Minute
 	// maxListed is how many records are read of a list.
@@ -67,7 +67,9 @@ type discovery struct {
 	seen     map[peer.ID]uint64 // the records found lately, by their numbers
 	refused  map[string]uint64  // what finders didn't take, by reason
 
-	facts map[peer.ID]facts // plan's alone
+	// plan's alone
+	facts   map[peer.ID]facts
+	looking time.Duration // until the next look, while nothing happens
 }
 
 // facts are what is known of a connected peer.
@@ -198,20 +200,19 @@ func (d *discovery) changed() {
 }
 
 func (d *discovery) run(ctx context.Context) {
-	for look := lookAgain; ; {
+	for {
 		run, ok := d.node.gate.pass(ctx)
 		if !ok {
 			return
 		}
 		var due <-chan time.Time
-		if wait := d.plan(look); wait > 0 {
+		if wait := d.plan(); wait > 0 {
 			due = time.After(wait)
 		}
 		select {
 		case <-due:
-			look = min(2*look, longestLook)
 		case <-d.wake:
-			look = lookAgain
+			d.looking = lookAgain
 		case <-run.Done():
 		case <-ctx.Done():
 			return
@@ -219,11 +220,13 @@ func (d *discovery) run(ctx context.Context) {
 	}
 }
 
-// plan does what the book says and returns when to look again: after look at the latest
-// while peers are missing; zero: when something has changed.
-func (d *discovery) plan(look time.Duration) (wait time.Duration) {
+// plan does what the book says and returns when to look again; zero: when something
+// has changed.
+func (d *discovery) plan() (wait time.Duration) {
 	n := d.node
-	d.look()
+	if d.look() {
+		d.looking = lookAgain
+	}
 	now := time.Now()
 	d.book.Want(now, d.needs())
 	d.book.Keep(d.inUse()...)
@@ -248,14 +251,19 @@ func (d *discovery) plan(look time.Duration) (wait time.Duration) {
 			wait = left
 		}
 	}
-	if len(plan.Missing) > 0 && (wait == 0 || wait > look) && len(d.facts) > 0 {
-		wait = look
+	if len(plan.Missing) > 0 && len(d.facts) > 0 {
+		d.looking = max(d.looking, lookAgain)
+		if wait == 0 || wait > d.looking {
+			wait = d.looking
+			d.looking = min(2*d.looking, longestLook)
+		}
 	}
 	return wait
 }
 
-// look tells the book what connected peers carry and offer.
-func (d *discovery) look() {
+// look tells the book what connected peers carry and offer, and returns whether that has
+// changed.
+func (d *discovery) look() (news bool) {
 	n := d.node
 	announced := map[peer.ID][]sharding.Shard{}
 	for _, s := range n.shards.joined() {
@@ -278,9 +286,11 @@ func (d *discovery) look() {
 		known[p] = f
 		if old, ok := d.facts[p]; !ok || old != f {
 			d.book.Proven(time.Now(), p, f.shards, f.services)
+			news = true
 		}
 	}
 	d.facts = known
+	return news
 }
 
 // setOf are the shards of this network among those given.
