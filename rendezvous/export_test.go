@@ -1,6 +1,7 @@
 package rendezvous
 
 import (
+	"context"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/crypto"
@@ -72,6 +73,11 @@ func (p *Point) Afford(from peer.ID, addr string) bool {
 	return ok
 }
 
+// Handle is a request that comes without a stream.
+func (p *Point) Handle(from peer.ID, request []byte) ([]byte, error) {
+	return p.handle(context.Background(), from, request)
+}
+
 // Check says what in the table contradicts itself, "" if nothing does.
 func (p *Point) Check() string {
 	p.mu.Lock()
@@ -106,6 +112,13 @@ func (p *Point) Check() string {
 			return "namespace"
 		}
 		spaces += x.live
+	}
+	bytes := 0
+	for _, r := range t.heap {
+		bytes += len(r.record)
+	}
+	if bytes != t.bytes || !t.fits(0) {
+		return "bytes"
 	}
 	for _, l := range t.levels {
 		levels += len(l)

@@ -40,8 +40,9 @@ type PointConfig struct {
 	// MaxRegistrations is how many registrations there are at most: of everybody,
 	// of one peer, and of one address, which is an IPv4 address or an IPv6 /56. More
 	// are refused with StatusUnavailable, but a full point makes room for those
-	// whose address has less than others. A registration takes 3.5 KB at most and
-	// some 0.8 KB as a rule. 0: the defaults.
+	// whose address has less than others. With its record, which has 3 KiB at most
+	// and 2 KiB in the mean when the point is full, one takes 0.8 KB as a rule. 0: the
+	// defaults.
 	MaxRegistrations, MaxPerPeer, MaxPerAddress int
 	// MinTTL and MaxTTL are the shortest and the longest time that is granted;
 	// others are refused with StatusInvalidTTL. 0: the package's MinTTL and MaxTTL.
@@ -204,6 +205,7 @@ func (p *Point) Stats() PointStats {
 	s.Peers = len(p.table.peers)
 	s.Addresses = len(p.table.addrs)
 	s.RecordBytes = p.table.recordBytes()
+	s.Displaced = p.table.gone
 	p.mu.Unlock()
 	s.Refused = make(map[StatusCode]uint64)
 	for i := range p.refusals {
@@ -305,9 +307,6 @@ func (p *Point) put(from peer.ID, ns, addr string, record []byte, now time.Time,
 	// The request's buffer is longer than the record.
 	out := p.table.put(from, ns, addr, append([]byte(nil), record...), now.Add(ttl))
 	switch out {
-	case displacing:
-		p.stats.Displaced++
-		fallthrough
 	case added:
 		p.stats.Registered++
 	case renewed, changed:

@@ -1,6 +1,7 @@
 package rendezvous_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -135,7 +136,7 @@ func TestRefusals(t *testing.T) {
 			"somebody else's":        {registerRequest(ns, ok, 7200), 101},
 			"no record":              {registerRequest(ns, nil, 7200), 101},
 			"no envelope":            {registerRequest(ns, []byte("a record"), 7200), 101},
-			"a changed record":       {registerRequest(ns, append(own[:len(own)-1:len(own)-1], own[len(own)-1]^1), 7200), 101},
+			"a changed record":       {registerRequest(ns, append(slices.Clone(own[:len(own)-1]), own[len(own)-1]^1), 7200), 101},
 			"of another domain":      {registerRequest(ns, envelope(0, "libp2p-relay-rsvp", recordType, payload(idOf(0), 1, a)), 7200), 101},
 			"of another type":        {registerRequest(ns, envelope(0, "libp2p-peer-record", []byte{3, 2}, payload(idOf(0), 1, a)), 7200), 101},
 			"about somebody else":    {registerRequest(ns, envelope(0, "libp2p-peer-record", recordType, payload(idOf(1), 1, a)), 7200), 101},

@@ -49,7 +49,8 @@ type Registration struct {
 // When a Registrar tries again.
 const (
 	// firstRetry is after the first failure at a point; each time it is twice as
-	// long. After so many tries it is somebody else's turn.
+	// long. After so many tries it is somebody else's turn; a point that had its tries
+	// before has one.
 	firstRetry = 200 * time.Millisecond
 	tries      = 7
 	// leastRest is between two requests of one registration, whoever asks for them.

@@ -175,7 +175,7 @@ func (s *seat) settle(p peer.ID, addrs string, granted time.Duration, err error,
 		s.move("")
 	default:
 		s.failures++
-		if s.failures >= tries {
+		if s.failures >= tries || r.cooling[place{point: p}].next > 0 {
 			r.cool(place{point: p}, now, 0)
 			s.move("")
 			break

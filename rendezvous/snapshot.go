@@ -16,7 +16,7 @@ import (
 )
 
 // Snapshots keeps what a [Point] knows beyond a restart, as a whole: some 10 MB for a
-// full point as a rule, and 60 MB at most.
+// full point as a rule, and 40 MB at most.
 type Snapshots interface {
 	// Load returns what was saved last. Without it there is none, and no error.
 	Load() ([]byte, error)

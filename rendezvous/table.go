@@ -21,6 +21,10 @@ type registration struct {
 	due     int          // in the heap
 }
 
+// meanRecord is what the records of a full table may take in the mean, in bytes: three
+// times what those of members behind NAT do.
+const meanRecord = 2 << 10
+
 // limits bound a table.
 type limits struct{ total, perPeer, perAddr int }
 
@@ -33,6 +37,8 @@ type limits struct{ total, perPeer, perAddr int }
 type table struct {
 	limits
 	last   uint64 // number given
+	bytes  int    // of all records
+	gone   uint64 // displaced
 	all    *index
 	spaces map[string]*index
 	peers  map[peer.ID][]*registration
@@ -64,8 +70,7 @@ type outcome int
 const (
 	added outcome = iota
 	renewed
-	changed    // renewed, with another record
-	displacing // added, and another is gone for it
+	changed // renewed, with another record
 	tooManyOfPeer
 	tooManyOfAddress
 	full
@@ -90,17 +95,16 @@ func (t *table) put(p peer.ID, ns, addr string, record []byte, expires time.Time
 			return t.renew(r, addr, record, expires)
 		}
 	}
-	out := added
 	switch {
 	case len(of) >= t.perPeer:
 		return tooManyOfPeer
 	case t.countAddr(addr) >= t.perAddr:
 		return tooManyOfAddress
-	case t.all.live >= t.total:
+	}
+	for t.all.live >= t.total || !t.fits(len(record)) {
 		if !t.displace(t.countAddr(addr)) {
 			return full
 		}
-		out = displacing
 	}
 	if x := t.spaces[ns]; x != nil {
 		ns = x.name
@@ -109,13 +113,19 @@ func (t *table) put(p peer.ID, ns, addr string, record []byte, expires time.Time
 	t.peers[p] = append(t.peers[p], r)
 	t.enter(r)
 	heap.Push(&t.heap, r)
-	return out
+	return added
 }
 
+// fits reports whether there is room for so many bytes more.
+func (t *table) fits(more int) bool { return t.bytes+more <= t.total*meanRecord }
+
 func (t *table) renew(r *registration, addr string, record []byte, expires time.Time) outcome {
+	same := bytes.Equal(r.record, record)
+	if more := len(record) - len(r.record); more > 0 && !t.fits(more) {
+		return full
+	}
 	r.expires = expires
 	heap.Fix(&t.heap, r.due)
-	same := bytes.Equal(r.record, record)
 	if moved := r.addr != addr && t.countAddr(addr) < t.perAddr; moved || !same {
 		t.leave(r)
 		if moved {
@@ -165,6 +175,7 @@ func (t *table) drop(r *registration) {
 func (t *table) enter(r *registration) {
 	t.last++
 	r.number = t.last
+	t.bytes += len(r.record)
 	x := t.spaces[r.ns]
 	if x == nil {
 		x = newIndex(inNamespace, r.ns)
@@ -184,6 +195,7 @@ func (t *table) enter(r *registration) {
 }
 
 func (t *table) leave(r *registration) {
+	t.bytes -= len(r.record)
 	x := t.spaces[r.ns]
 	if x.remove(r); x.live == 0 {
 		delete(t.spaces, r.ns)
@@ -237,6 +249,7 @@ func (t *table) displace(has int) bool {
 	l := t.levels[top]
 	a := l[len(l)-1]
 	t.drop(a.regs[len(a.regs)-1])
+	t.gone++
 	return true
 }
 
