@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/status-im/shoal/internal/enr"
@@ -70,7 +71,7 @@ func (d *discovery) askExchanges(ctx context.Context) {
 func (d *discovery) askExchange(ctx, run context.Context, p peer.ID, found *int) (fresh int) {
 	n := d.node
 	asking, done := during(ctx, run)
-	answer, err := n.exchangeClient.Ask(asking, p, exchangeWant)
+	answer, err := n.exchangeClient.Ask(network.WithNoDial(asking, "peer exchange"), p, exchangeWant)
 	done()
 	if run.Err() != nil {
 		return 0

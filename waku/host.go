@@ -1,6 +1,7 @@
 package waku
 
 import (
+	"context"
 	"fmt"
 	"math"
 	"net/netip"
@@ -11,6 +12,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/connmgr"
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
 	rcmgr "github.com/libp2p/go-libp2p/p2p/host/resource-manager"
 	"github.com/libp2p/go-libp2p/p2p/muxer/yamux"
@@ -126,3 +128,12 @@ func perAddress(n int) (ip4, ip6 []rcmgr.ConnLimitPerSubnet, churn *rate.Limiter
 }
 
 func attempts(n int) int { return 4 * min(n, math.MaxInt/4) }
+
+// calmHost opens streams to those who are connected, and doesn't dial for it: gossipsub
+// would call back peers that this node has just parted from.
+type calmHost struct{ host.Host }
+
+// NewStream implements host.Host.
+func (h calmHost) NewStream(ctx context.Context, p peer.ID, ids ...protocol.ID) (network.Stream, error) {
+	return h.Host.NewStream(network.WithNoDial(ctx, "relay"), p, ids...)
+}

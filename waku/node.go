@@ -184,7 +184,7 @@ func (n *Node) listen() error {
 }
 
 func (n *Node) openRelay() error {
-	r, err := relay.New(n.host, relay.Config{
+	r, err := relay.New(calmHost{n.host}, relay.Config{
 		Profile:         n.cfg.profile,
 		MaxMessageSize:  n.cfg.network.MaxMessageSize,
 		MaxPeersPerAddr: n.cfg.maxConnsPerIP,
