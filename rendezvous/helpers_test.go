@@ -181,17 +181,6 @@ func status(t testing.TB, b []byte) (rendezvous.StatusCode, string) {
 	return 0, ""
 }
 
-// code is the status in an error, StatusOK if there is none.
-func code(t testing.TB, err error) rendezvous.StatusCode {
-	t.Helper()
-	if err == nil {
-		return rendezvous.StatusOK
-	}
-	var s *rendezvous.StatusError
-	require.ErrorAs(t, err, &s)
-	return s.Code
-}
-
 // client is one that is asked in seconds.
 func client(h host.Host) *rendezvous.Client {
 	return rendezvous.NewClient(h, rendezvous.ClientConfig{})

@@ -6,7 +6,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
 	"github.com/stretchr/testify/require"
@@ -37,7 +36,7 @@ func TestFromRecord(t *testing.T) {
 		Info: r.AddrInfo(), Shards: shards, Services: peers.Relay | peers.Store | peers.Filter | peers.LightPush,
 		Record: r.Bytes(), Seq: 12, Source: peers.Exchange, From: "service",
 	}, s)
-	want, err := peer.IDFromPrivateKey(p2ptest.Key(1).(crypto.PrivKey))
+	want, err := peer.IDFromPrivateKey(p2ptest.Key(1))
 	require.NoError(t, err)
 	require.Equal(t, want, s.Info.ID)
 }

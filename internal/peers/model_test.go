@@ -223,7 +223,7 @@ func (x *model) bar(p *modelPeer) {
 	if _, ok := x.m.Known(p.id); !ok {
 		return
 	}
-	until := x.now.Add(6 * time.Hour)
+	var until time.Time
 	if x.r.IntN(2) == 0 {
 		x.m.Foreign(x.now, p.id, "cluster 1")
 		until = x.now // a newer record may end it
