@@ -146,8 +146,19 @@ func TestAddressesChange(t *testing.T) {
 // are tried for ever, ever less often, and at once when the network changes.
 func TestPointsFail(t *testing.T) {
 	stage(t, 4, func(t *testing.T, s *scene) {
+		var mu sync.Mutex
 		dead := map[peer.ID]bool{s.points[0]: true, s.points[1]: true, s.points[2]: true}
+		die := func(points ...peer.ID) {
+			mu.Lock()
+			defer mu.Unlock()
+			clear(dead)
+			for _, p := range points {
+				dead[p] = true
+			}
+		}
 		s.register = func(p peer.ID, _ string) (time.Duration, error) {
+			mu.Lock()
+			defer mu.Unlock()
 			if dead[p] {
 				return 0, errors.New("no answer")
 			}
@@ -164,16 +175,14 @@ func TestPointsFail(t *testing.T) {
 		require.Greater(t, len(tries), 100, "for ever")
 		require.Less(t, len(tries), 100*2*3+100, "now and then")
 
-		clear(dead)
+		die()
 		time.Sleep(time.Hour)
 		require.Len(t, s.Registrations(), 3)
 
-		for _, p := range s.points {
-			dead[p] = true
-		}
+		die(s.points...)
 		time.Sleep(10 * time.Hour)
 		require.Empty(t, s.Registrations())
-		clear(dead)
+		die()
 		s.take()
 		s.Changed()
 		time.Sleep(2 * time.Second)

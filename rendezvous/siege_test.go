@@ -274,7 +274,7 @@ func TestManyNamespaces(t *testing.T) {
 func TestMillion(t *testing.T) {
 	n := 1_000_000
 	if raceEnabled || testing.Short() {
-		n = 100_000
+		n = 40_000
 	}
 	couple(t, func(t *testing.T, _, server host.Host) {
 		p := serve(t, server, rendezvous.PointConfig{})
@@ -299,7 +299,7 @@ func TestMillion(t *testing.T) {
 		grown := int64(after.HeapAlloc) - int64(before.HeapAlloc)
 		t.Logf("%d registrations, heap + %.1f MiB", p.Stats().Registrations, float64(grown)/(1<<20))
 		require.LessOrEqual(t, grown, int64(64<<20))
-		require.Greater(t, p.Stats().Registrations, rendezvous.DefaultMaxRegistrations/2)
+		require.GreaterOrEqual(t, p.Stats().Registrations, rendezvous.DefaultMaxRegistrations/2)
 		require.Empty(t, p.Check())
 		runtime.KeepAlive(p)
 	})
