@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -134,8 +133,7 @@ func (c *Client) Unregister(ctx context.Context, p peer.ID, ns string) error {
 		return err
 	}
 	_, err := c.do(ctx, p, request{kind: kindUnregister, reg: register{ns: []byte(ns)}}, envelope)
-	var reset *network.StreamError
-	if errors.Is(err, io.ErrUnexpectedEOF) || errors.As(err, &reset) && reset.Remote && !errors.Is(err, reqresp.ErrUnsupported) {
+	if letGo(err) {
 		err = nil
 	}
 	if err != nil {
@@ -143,6 +141,26 @@ func (c *Client) Unregister(ctx context.Context, p peer.ID, ns string) error {
 	}
 	c.count(err)
 	return err
+}
+
+// letGo reports whether all that happened is that the other side ended the stream,
+// which it may do while we are closing our side: what a stream says then depends on
+// the multiplexer.
+func letGo(err error) bool {
+	var (
+		e       *reqresp.Error
+		timeout *reqresp.TimeoutError
+		conn    *network.ConnError
+		large   *wire.FrameTooLargeError
+	)
+	switch {
+	case !errors.As(err, &e), e.Op == "open", errors.As(err, &timeout), errors.As(err, &conn), errors.As(err, &large),
+		errors.Is(err, reqresp.ErrUnsupported), errors.Is(err, wire.ErrBadVarint),
+		errors.Is(err, network.ErrResourceLimitExceeded),
+		errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return false
+	}
+	return true
 }
 
 // Discover asks p for n peers of a namespace, one at least and MaxPeers at most; 0:

@@ -1,6 +1,7 @@
 package rendezvous_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -194,6 +195,26 @@ func TestClientErrors(t *testing.T) {
 		require.ErrorAs(t, err, &e)
 		require.Equal(t, rendezvous.DefaultTimeout, time.Since(start))
 		require.Error(t, cl.Unregister(t.Context(), h.ID(), ns), "nobody let go of the stream")
+	})
+}
+
+// A point may let go of the stream before we have closed our side.
+func TestUnregister(t *testing.T) {
+	couple(t, func(t *testing.T, c, h host.Host) {
+		p := serve(t, h, free)
+		cl := client(c)
+		for range 200 {
+			_, err := cl.Register(t.Context(), h.ID(), ns, addrs("/ip4/20.0.0.9/tcp/9"), 0)
+			require.NoError(t, err)
+			require.NoError(t, cl.Unregister(t.Context(), h.ID(), ns))
+		}
+		require.Equal(t, uint64(200), p.Stats().Unregistered)
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		require.ErrorIs(t, cl.Unregister(ctx, h.ID(), ns), context.Canceled)
+		c.Network().ClosePeer(h.ID())
+		h.Network().Close()
+		require.Error(t, cl.Unregister(t.Context(), h.ID(), ns))
 	})
 }
 
