@@ -46,7 +46,7 @@ func TestCommunity(t *testing.T) {
 	p2ptest.Bubble(t, func(t *testing.T) {
 		members := 30
 		if testing.Short() || raceEnabled {
-			members = 20
+			members = 10
 		}
 		net := p2ptest.New(t, p2ptest.Config{})
 		hosts := net.Hosts(3 + members)
