@@ -108,7 +108,7 @@ func cpu() time.Duration {
 func TestTenThousandBadRecords(t *testing.T) {
 	many, good := 10_000, 20
 	if testing.Short() {
-		many = 1000
+		many = 200
 	}
 	var bad [][]byte
 	for i := range many {
@@ -203,7 +203,11 @@ func TestAMillionPeers(t *testing.T) {
 	p2ptest.Bubble(t, func(t *testing.T) {
 		net := p2ptest.New(t, p2ptest.Config{})
 		raw := recordOf(t, firstSybil, enr.Fields{IP4: at(1), TCP: 60000}).Bytes()
-		million := make([][]byte, 1_000_000)
+		many := 1_000_000
+		if testing.Short() {
+			many = 10_000
+		}
+		million := make([][]byte, many)
 		for i := range million {
 			million[i] = raw
 		}
@@ -309,7 +313,11 @@ func TestEclipse(t *testing.T) {
 					}
 					return good, all
 				}
-				for _, after := range []time.Duration{30 * time.Second, 10 * time.Minute, time.Hour} {
+				later := time.Hour
+				if testing.Short() {
+					later = time.Minute
+				}
+				for _, after := range []time.Duration{30 * time.Second, 10 * time.Minute, later} {
 					time.Sleep(after) // virtual
 					good, all := tally()
 					t.Logf("after %v: %d of %d are honest", after, good, all)

@@ -37,7 +37,7 @@ var town = sharding.Shard{Cluster: 16, Index: 128}
 func oneSocket() waku.Option { return waku.WithListenAddrs("/ip4/127.0.0.1/tcp/0") }
 
 func within(t testing.TB) context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	t.Cleanup(cancel)
 	return ctx
 }

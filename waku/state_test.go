@@ -188,7 +188,11 @@ func TestRecordNumberNeverGoesBack(t *testing.T) {
 		host := p2ptest.Hosts(t, 1)[0]
 		last := uint64(0)
 		seen := map[uint64]string{}
-		for run := range 20 {
+		runs := 20
+		if testing.Short() {
+			runs = 5
+		}
+		for run := range runs {
 			offset := time.Duration(rand.Int64N(int64(20000*time.Hour))) - 10000*time.Hour
 			n, err := waku.New(t.Context(), waku.WithHost(host), waku.WithStateStore(state),
 				waku.WithClock(func() time.Time { return time.Now().Add(offset) }))

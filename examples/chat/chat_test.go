@@ -83,7 +83,7 @@ func scan(r io.Reader) <-chan string {
 // expect waits for the next line that contains text.
 func (p *process) expect(lines <-chan string, text string) string {
 	p.t.Helper()
-	timeout := time.After(30 * time.Second)
+	timeout := time.After(2 * time.Minute)
 	for {
 		select {
 		case line, ok := <-lines:
@@ -107,7 +107,7 @@ func (p *process) write(line string) {
 
 func (p *process) wait() {
 	p.t.Helper()
-	kill := time.AfterFunc(20*time.Second, func() { p.cmd.Process.Kill() })
+	kill := time.AfterFunc(2*time.Minute, func() { p.cmd.Process.Kill() })
 	defer kill.Stop()
 	for range p.stdout { // to its end, before Wait closes the pipe
 	}
@@ -137,7 +137,7 @@ func startNode(t *testing.T, public string, args ...string) (addr string, meshed
 			defer resp.Body.Close()
 			body, err := io.ReadAll(resp.Body)
 			return err == nil && strings.Contains(string(body), want)
-		}, 30*time.Second, 50*time.Millisecond)
+		}, 2*time.Minute, 50*time.Millisecond)
 	}
 }
 
@@ -226,7 +226,7 @@ func TestLightWithoutService(t *testing.T) {
 	r, err := enter(t.Context(), s)
 	require.NoError(t, err)
 	defer r.leave()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	r.hear(ctx)
 	events := r.node.Events(ctx)

@@ -52,7 +52,7 @@ func crawl(t *testing.T, args ...string) (code int, stdout, stderr string) {
 	cmd := exec.Command(program, args...)
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
-	kill := time.AfterFunc(60*time.Second, func() { cmd.Process.Kill() })
+	kill := time.AfterFunc(2*time.Minute, func() { cmd.Process.Kill() })
 	defer kill.Stop()
 	cmd.Run()
 	return cmd.ProcessState.ExitCode(), out.String(), strings.TrimSuffix(errs.String(), "\n")
@@ -114,7 +114,7 @@ func town(t *testing.T) (bootnode, tree, resolver string) {
 			waku.WithDiscv5("127.0.0.1:0"), waku.WithBootnodes(first.ENR()), waku.WithUserAgent(agent)))
 	}
 	for _, n := range others { // who has found others can be found
-		require.Eventually(t, func() bool { return n.Health().Peers > 1 }, 30*time.Second, 10*time.Millisecond)
+		require.Eventually(t, func() bool { return n.Health().Peers > 1 }, 2*time.Minute, 10*time.Millisecond)
 	}
 	liar := nodeKey(t)
 	raw, err := liar.Raw()
@@ -201,7 +201,7 @@ func TestInterrupt(t *testing.T) {
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	require.NoError(t, cmd.Start())
-	kill := time.AfterFunc(30*time.Second, func() { cmd.Process.Kill() })
+	kill := time.AfterFunc(2*time.Minute, func() { cmd.Process.Kill() })
 	defer kill.Stop()
 	events := first.Events(t.Context())
 	for e := range events {

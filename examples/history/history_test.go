@@ -70,7 +70,7 @@ func join(t *testing.T, key *dosguard.PrivateKey, addr string) (*waku.Node, *wak
 	c.PublicKey = key.PublicKey()
 	m, err := node.Join(t.Context(), c, waku.SignWith(key))
 	require.NoError(t, err)
-	require.Eventually(t, func() bool { return node.Health().Shards[0].Mesh > 0 }, 30*time.Second, 20*time.Millisecond)
+	require.Eventually(t, func() bool { return node.Health().Shards[0].Mesh > 0 }, 2*time.Minute, 20*time.Millisecond)
 	return node, m
 }
 
@@ -80,7 +80,7 @@ func history(t *testing.T, args ...string) (code int, lines []string, stderr str
 	cmd := exec.Command(filepath.Join(programs, "history"), args...)
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
-	kill := time.AfterFunc(60*time.Second, func() { cmd.Process.Kill() })
+	kill := time.AfterFunc(2*time.Minute, func() { cmd.Process.Kill() })
 	defer kill.Stop()
 	cmd.Run()
 	for line := range strings.Lines(out.String()) {
@@ -121,7 +121,7 @@ func TestLatecomer(t *testing.T) {
 		return lines
 	}
 	// What was sent last may still be on its way, so the author stays for it.
-	require.EventuallyWithT(t, func(c *assert.CollectT) { assert.Equal(c, said, read()) }, 30*time.Second, 10*time.Millisecond)
+	require.EventuallyWithT(t, func(c *assert.CollectT) { assert.Equal(c, said, read()) }, 2*time.Minute, 10*time.Millisecond)
 	require.NoError(t, node.Close())
 	backward := slices.Clone(said)
 	slices.Reverse(backward)

@@ -69,7 +69,7 @@ func meshed(t *testing.T, events func(func(waku.Event) bool), node *waku.Node) {
 }
 
 func TestTalksWithTheCommunity(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	key, err := dosguard.GenerateKey()
 	require.NoError(t, err)

@@ -40,7 +40,7 @@ func (r *running) meets(t *testing.T, peers int) {
 			return n >= peers
 		}
 		return false
-	}, 30*time.Second, 20*time.Millisecond)
+	}, 2*time.Minute, 20*time.Millisecond)
 }
 
 // record is what a node says of itself when it is ready.

@@ -76,7 +76,7 @@ func start(t *testing.T, args ...string) *running {
 func (r *running) end(t *testing.T) {
 	t.Helper()
 	require.NoError(t, r.cmd.Process.Signal(syscall.SIGTERM))
-	kill := time.AfterFunc(5*time.Second, func() { r.cmd.Process.Kill() })
+	kill := time.AfterFunc(2*time.Minute, func() { r.cmd.Process.Kill() })
 	defer kill.Stop()
 	rest, err := io.ReadAll(r.stdout)
 	require.NoError(t, err)
@@ -267,7 +267,7 @@ func fails(t *testing.T, args ...string) (code int, stderr string) {
 	cmd := exec.Command(program, args...)
 	var stdout, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &errs
-	kill := time.AfterFunc(20*time.Second, func() { cmd.Process.Kill() })
+	kill := time.AfterFunc(2*time.Minute, func() { cmd.Process.Kill() })
 	defer kill.Stop()
 	require.Error(t, cmd.Run())
 	assert.Empty(t, stdout.String())

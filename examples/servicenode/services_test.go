@@ -35,7 +35,7 @@ func TestServesLightMembers(t *testing.T) {
 	key := newKey(t)
 	r := keeper(t, key, "--filter", "--filter-subscribers", "1", "--filter-topics", "2", "--lightpush", "--lightpush-rate", "0.5")
 	assert.Equal(t, []string{"filter", "lightpush"}, r.line.Services)
-	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 
 	ana, relaying := member(t, key, r)
@@ -43,7 +43,7 @@ func TestServesLightMembers(t *testing.T) {
 	require.NoError(t, err)
 	ben, light, bens := lightMember(t, key, r.line.Addresses[0], topic)
 	for _, n := range []*waku.Node{ana, ben} {
-		require.Eventually(t, func() bool { return state(n) != waku.Unhealthy }, 30*time.Second, 20*time.Millisecond, "%+v", n.Health())
+		require.Eventually(t, func() bool { return state(n) != waku.Unhealthy }, 2*time.Minute, 20*time.Millisecond, "%+v", n.Health())
 	}
 	for i, m := range []*waku.Membership{relaying, light} {
 		text := fmt.Sprintf("hello %d", i)
@@ -61,7 +61,7 @@ func TestServesLightMembers(t *testing.T) {
 	bens.AddTopics("/test/1/kitchen/plain", "/test/1/garden/plain")
 	cleo, _, _ := lightMember(t, key, r.line.Addresses[0], topic)
 	for _, n := range []*waku.Node{ben, cleo} {
-		require.Eventually(t, func() bool { return n.Health().Shards[0].Light.Failure != "" }, 30*time.Second, 20*time.Millisecond)
+		require.Eventually(t, func() bool { return n.Health().Shards[0].Light.Failure != "" }, 2*time.Minute, 20*time.Millisecond)
 		assert.Contains(t, n.Health().Shards[0].Light.Failure, "503")
 	}
 	r.end(t)

@@ -54,7 +54,7 @@ func member(t *testing.T, key *dosguard.PrivateKey, nodes ...*running) (*waku.No
 func speak(t *testing.T, key *dosguard.PrivateKey, count int, nodes ...*running) (said []string) {
 	t.Helper()
 	node, m := member(t, key, nodes...)
-	require.Eventually(t, func() bool { return node.Health().Shards[0].Mesh == len(nodes) }, 30*time.Second, 20*time.Millisecond)
+	require.Eventually(t, func() bool { return node.Health().Shards[0].Mesh == len(nodes) }, 2*time.Minute, 20*time.Millisecond)
 	for i := range count {
 		said = append(said, fmt.Sprintf("%d of %d at %v", i, count, time.Now()))
 		_, err := m.Send(t.Context(), topic, []byte(said[i]))
@@ -67,7 +67,7 @@ func speak(t *testing.T, key *dosguard.PrivateKey, count int, nodes ...*running)
 func expectHistory(t *testing.T, key *dosguard.PrivateKey, r *running, want []string) {
 	t.Helper()
 	_, m := member(t, key, r)
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	var got []string
 	for len(got) < len(want) && ctx.Err() == nil {
@@ -143,7 +143,7 @@ func TestStoreInPostgreSQLOutlivesItsAbsence(t *testing.T) {
 	c, third := node("c"), filepath.Join(dir, "c.spool")
 	assert.DirExists(t, third)
 	said = append(said, speak(t, key, 20, a, c)...)
-	require.Eventually(t, func() bool { return spooled(t, third) }, 30*time.Second, 20*time.Millisecond)
+	require.Eventually(t, func() bool { return spooled(t, third) }, 2*time.Minute, 20*time.Millisecond)
 	kill9(t, c)
 	assert.Contains(t, c.stderr.String(), "the database is away")
 	require.NoError(t, cluster.Restart())

@@ -20,7 +20,7 @@ import (
 var loopback = netip.MustParseAddr("127.0.0.1")
 
 // soon is more than anything here takes.
-const soon = 30 * time.Second
+const soon = 2 * time.Minute
 
 func shards(cluster uint16, indices ...uint16) sharding.Set {
 	s, err := sharding.NewSet(cluster, indices...)

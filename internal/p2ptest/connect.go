@@ -104,7 +104,7 @@ func Degree(t testing.TB, hosts []host.Host, d int) {
 }
 
 // eventuallyTimeout is long because it only bounds a failing test.
-const eventuallyTimeout = 20 * time.Second
+const eventuallyTimeout = time.Minute
 
 // Eventually polls until cond holds and fails the test when it never does. In
 // a bubble the waiting takes no time; elsewhere use it where no event can be

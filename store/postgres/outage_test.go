@@ -54,7 +54,7 @@ func outage(t *testing.T, server *pgtest.Cluster, name string, away time.Duratio
 	began := time.Now()
 	require.NoError(t, outages[name].begin(server))
 	for i, l := range loads {
-		l.await(false, 3*time.Second)
+		l.await(false, time.Minute)
 		c := nodes[i].Condition()
 		assert.Equal(t, store.Spooling, c.State)
 		assert.Error(t, c.Err)
@@ -72,7 +72,7 @@ func outage(t *testing.T, server *pgtest.Cluster, name string, away time.Duratio
 	outcomes := make([]outcome, len(rates))
 	for i, l := range loads {
 		all.Go(func() {
-			l.await(true, 10*time.Second)
+			l.await(true, time.Minute)
 			assert.NoError(t, nodes[i].Flush(patient(t, away+time.Minute)))
 			outcomes[i] = outcome{rate: rates[i], drained: time.Since(served)}
 		})
@@ -89,7 +89,7 @@ func outage(t *testing.T, server *pgtest.Cluster, name string, away time.Duratio
 		assert.NoError(t, c.Err)
 		assert.Zero(t, c.Pending)
 		assert.Zero(t, c.Refused)
-		assert.Less(t, l.slowest, 3*time.Second, "queries end within a second, on a machine with time for them")
+		assert.Less(t, l.slowest, 30*time.Second, "it waits for the server: a query should end after a second and the machine's own delays")
 		requireHeld(t, nodes[i], acked)
 		t.Logf("%s %v, %d per second: %d acknowledged, noticed after %v, drained after %v; %d queries, the slowest %v, %d told that it was away",
 			name, away, rates[i], len(acked), noticed, outcomes[i].drained, l.answers, l.slowest, l.away)
@@ -108,15 +108,16 @@ func TestCloseWhileFrozen(t *testing.T) {
 	for _, noticed := range []bool{false, true} {
 		a := open(t, url, postgres.Config{SpoolDir: spool})
 		l := startLoad(t, a, 100)
+		defer l.stop()
 		l.await(true, time.Minute)
 		require.NoError(t, server.Pause())
 		if noticed {
-			l.await(false, 3*time.Second)
+			l.await(false, time.Minute)
 		}
 		acked := l.stop()
 		began := time.Now()
 		require.NoError(t, a.Close())
-		require.Less(t, time.Since(began), 5*time.Second)
+		require.Less(t, time.Since(began), time.Minute)
 		require.NoError(t, server.Resume())
 		a = open(t, url, postgres.Config{SpoolDir: spool})
 		require.NoError(t, a.Flush(patient(t, time.Minute)))
