@@ -306,6 +306,18 @@ func (l *link) probe(ctx context.Context) error {
 		l.probeConn.Close(ctx)
 		l.probeConn = nil
 	}
+	err := l.connect(ctx)
+	for range tries - 1 {
+		if sqlState(err) != stateAdminShutdown || ctx.Err() != nil { // somebody ended it
+			break
+		}
+		err = l.connect(ctx)
+	}
+	return orOver(ctx, err)
+}
+
+// connect makes the connection for probes.
+func (l *link) connect(ctx context.Context) error {
 	config := l.config.Copy()
 	if l.before != nil {
 		if err := l.before(ctx, config); err != nil {
@@ -314,11 +326,11 @@ func (l *link) probe(ctx context.Context) error {
 	}
 	conn, err := pgx.ConnectConfig(ctx, config)
 	if err != nil {
-		return orOver(ctx, err)
+		return err
 	}
 	if _, err := conn.Exec(ctx, probeSettings); err != nil {
 		conn.Close(ctx)
-		return orOver(ctx, err)
+		return err
 	}
 	l.probeConn = conn
 	return nil
