@@ -51,6 +51,9 @@ func TestIdleDiscovery(t *testing.T) {
 		"no store, for an hour": {most: 3},
 		"nobody, for an hour":   {alone: true, most: 6},
 	} {
+		if testing.Short() && !c.stores {
+			continue
+		}
 		t.Run(name, func(t *testing.T) {
 			o := newOutside(t)
 			p2ptest.Bubble(t, func(t *testing.T) {
