@@ -1,7 +1,6 @@
 package waku
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,11 +16,6 @@ import (
 )
 
 const (
-	// lightPeers is how many service peers push the same messages, so that each
-	// shows what the others leave out. While some are in doubt there may be
-	// extraLightPeers more.
-	lightPeers      = 2
-	extraLightPeers = 2
 	// defaultFilterPing is how often a service peer is asked whether it still
 	// knows what it has to push.
 	defaultFilterPing = time.Minute
@@ -234,159 +228,6 @@ func (l *lightShard) want(topics map[string]moment, now moment) {
 		}
 	}
 	l.relayed = relayed
-}
-
-// prune ends links that aren't needed or whose peer is gone. mu is held.
-func (l *lightShard) prune() {
-	keep := lightPeers
-	if l.good() < lightPeers {
-		keep = lightPeers + extraLightPeers
-	}
-	if len(l.topics) == 0 {
-		keep = 0
-	}
-	better := l.byAge()
-	slices.SortStableFunc(better, func(a, b *lightLink) int { return order(!l.isGood(a), !l.isGood(b)) })
-	for i, k := range better {
-		switch {
-		case l.shard.node.peers.get(k.peer) == nil:
-			l.end(k, errGone)
-		case i >= keep && k.suspect:
-			l.shard.node.filters.fail(k.peer, errMute, 0)
-			l.end(k, errMute)
-		case i >= keep:
-			l.end(k, errUnwanted)
-		}
-	}
-}
-
-// end ends a link, and notes until when it was good. Its peer isn't asked anew before
-// it has taken its leave. mu is held.
-func (l *lightShard) end(k *lightLink, why error) {
-	if k.err != nil {
-		return
-	}
-	k.err = why
-	k.quit(why)
-	l.probes.forget(k.peer)
-	l.lost(k)
-	if !errors.Is(why, errUnwanted) && !errors.Is(why, ErrPaused) {
-		l.failure = fmt.Sprintf("%s: %s", k.peer, line(why))
-	}
-	l.changed()
-}
-
-// lost notes that a link no longer pushes what it had. What came since it was last
-// known to push may be missing, unless another link has pushed all the time. mu is
-// held.
-func (l *lightShard) lost(k *lightLink) {
-	type stretch struct{ from, to, asked moment }
-	missing := map[stretch][]string{}
-	for name := range k.have {
-		t := l.topics[name]
-		if t == nil {
-			continue
-		}
-		if k.proof.mono.After(t.proof.mono) {
-			t.proof = k.proof
-		}
-		var next time.Time // when another one began
-		for _, other := range l.byAge() {
-			since, ok := other.have[name]
-			if ok && other != k && !other.suspect && (next.IsZero() || since.Before(next)) {
-				next = since
-			}
-		}
-		switch {
-		case next.IsZero() && t.covered:
-			t.covered, t.open = false, t.proof
-		case next.After(t.proof.mono):
-			s := stretch{from: t.proof, to: l.shard.node.momentOf(next), asked: l.askedLately(t, t.proof)}
-			missing[s] = append(missing[s], name)
-		}
-	}
-	for at, topics := range missing {
-		slices.Sort(topics)
-		l.addGap(&lightGap{topics: topics, from: at.from, to: at.to, asked: at.asked})
-	}
-}
-
-// byAge are the links that haven't ended, the oldest first. mu is held.
-func (l *lightShard) byAge() (live []*lightLink) {
-	for _, k := range l.links {
-		if k.err == nil {
-			live = append(live, k)
-		}
-	}
-	slices.SortFunc(live, func(a, b *lightLink) int {
-		return cmp.Or(a.since.Compare(b.since), cmp.Compare(a.peer, b.peer))
-	})
-	return live
-}
-
-// isGood tells whether a link pushes everything, as far as is known. mu is held.
-func (l *lightShard) isGood(k *lightLink) bool {
-	if k.suspect || k.err != nil {
-		return false
-	}
-	for t := range l.topics {
-		if _, ok := k.have[t]; !ok {
-			return false
-		}
-	}
-	return true
-}
-
-func (l *lightShard) good() (n int) {
-	for _, k := range l.links {
-		if l.isGood(k) {
-			n++
-		}
-	}
-	return n
-}
-
-// recruit begins links until there are enough. mu is held.
-func (l *lightShard) recruit(ctx context.Context, ready []peer.ID) {
-	hopeful, live := 0, l.byAge()
-	for _, k := range live {
-		if !k.suspect {
-			hopeful++
-		}
-	}
-	// Two behind one address may be one.
-	taken := map[string]bool{}
-	for _, k := range live {
-		taken[l.shard.node.peers.host(k.peer)] = true
-	}
-	slices.SortStableFunc(ready, func(a, b peer.ID) int {
-		return order(taken[l.shard.node.peers.host(a)], taken[l.shard.node.peers.host(b)])
-	})
-	for _, p := range ready {
-		if hopeful >= lightPeers || len(l.byAge()) >= lightPeers+extraLightPeers {
-			return
-		}
-		if l.links[p] != nil {
-			continue
-		}
-		k := newLightLink(ctx, l, p)
-		if !l.shard.node.tasks.start(func(context.Context) { k.run() }) {
-			return
-		}
-		l.links[p] = k
-		hopeful++
-	}
-}
-
-// order sorts false before true.
-func order(a, b bool) int {
-	switch {
-	case a == b:
-		return 0
-	case b:
-		return -1
-	}
-	return 1
 }
 
 // cover finds out which topics are pushed by somebody, and where messages may be
