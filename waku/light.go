@@ -172,7 +172,7 @@ func (l *lightShard) run(ctx context.Context) {
 // rest, if something is missing, or zero: when something has changed.
 func (l *lightShard) tend(ctx context.Context, rest time.Duration) (wait time.Duration) {
 	n := l.shard.node
-	ready := n.filters.ready(n.servers(l.shard.shard, filter.SubscribeID))
+	ready := l.rests().ready(n.servers(l.shard.shard, filter.SubscribeID))
 
 	l.mu.Lock()
 	defer l.mu.Unlock()

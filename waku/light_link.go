@@ -90,7 +90,7 @@ func (k *lightLink) run() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if k.err == nil && n.tasks.ctx.Err() == nil {
-		n.filters.fail(k.peer, err, retryAfter(err))
+		l.rests().fail(k.peer, err, retryAfter(err))
 		n.cfg.logger.Info("service peer replaced", "shard", l.shard.shard, "peer", k.peer, "reason", line(err))
 	}
 	l.end(k, err)
@@ -196,7 +196,7 @@ func (k *lightLink) subscribe(topics []string) error {
 	if err := k.l.shard.node.filterClient.Subscribe(k.ctx, k.peer, k.l.shard.shard, topics); err != nil {
 		return err
 	}
-	k.l.shard.node.filters.answered(k.peer)
+	k.l.rests().answered(k.peer)
 	k.proved(began, func() {
 		for _, t := range topics {
 			k.have[t] = time.Now()

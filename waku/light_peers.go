@@ -19,6 +19,9 @@ const (
 	extraLightPeers = 2
 )
 
+// rests are those of filter's service peers on the shard.
+func (l *lightShard) rests() shardRests { return l.shard.node.filters.on(l.shard.topic) }
+
 // prune ends links that aren't needed or whose peer is gone. mu is held.
 func (l *lightShard) prune() {
 	keep := lightPeers
@@ -35,7 +38,7 @@ func (l *lightShard) prune() {
 		case l.shard.node.peers.get(k.peer) == nil:
 			l.end(k, errGone)
 		case i >= keep && k.suspect:
-			l.shard.node.filters.fail(k.peer, errMute, 0)
+			l.rests().fail(k.peer, errMute, 0)
 			l.end(k, errMute)
 		case i >= keep:
 			l.end(k, errUnwanted)

@@ -16,10 +16,10 @@ import (
 // pushed is told of every push that was asked for.
 func (n *Node) pushed(p filter.Push) {
 	id, err := sharding.ParsePubsubTopic(p.PubsubTopic)
-	if err != nil || n.filters.isLiar(p.From) {
+	if err != nil {
 		return
 	}
-	if s := n.shards.get(id); s != nil {
+	if s := n.shards.get(id); s != nil && !s.light.rests().isLiar(p.From) {
 		s.light.pushed(p)
 	}
 }
@@ -90,7 +90,7 @@ func (l *lightShard) count() {
 // forged leaves a peer that pushes what nobody of the community has written.
 func (l *lightShard) forged(p peer.ID, err error) {
 	n := l.shard.node
-	n.filters.lied(p, err)
+	l.rests().misled(p, err)
 	l.mu.Lock()
 	l.refused++
 	if k := l.links[p]; k != nil {

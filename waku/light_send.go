@@ -80,7 +80,7 @@ func (m *Membership) push(ctx, run context.Context, msg *message.Message, wanted
 		}
 	}()
 	for {
-		for _, p := range n.pushers.ready(n.pushServers(s)) {
+		for _, p := range n.pushers.on(s.topic).ready(n.pushServers(s)) {
 			if asked[p] || running-slow+len(accepted) >= wanted {
 				continue
 			}
@@ -91,7 +91,7 @@ func (m *Membership) push(ctx, run context.Context, msg *message.Message, wanted
 				defer cancel()
 				defer context.AfterFunc(run, cancel)()
 				receipt, err := n.pushClient.Push(pushing, p, s.shard, msg)
-				n.pushEnded(p, err)
+				n.pushEnded(p, s, err)
 				select {
 				case results <- pushResult{p, receipt, err}:
 				case <-done:
@@ -178,7 +178,7 @@ func (n *Node) pushServers(s *shard) []peer.ID {
 func (n *Node) noPusher(s *shard) error {
 	var why []string
 	for _, p := range n.pushServers(s) {
-		if _, reason := n.pushers.rest(p); reason != "" {
+		if _, reason := n.pushers.on(s.topic).rest(p); reason != "" {
 			why = append(why, fmt.Sprintf("%s: %s", p, reason))
 		}
 	}
@@ -189,16 +189,17 @@ func (n *Node) noPusher(s *shard) error {
 }
 
 // pushEnded leaves a service peer that failed alone for a while.
-func (n *Node) pushEnded(p peer.ID, err error) {
+func (n *Node) pushEnded(p peer.ID, s *shard, err error) {
+	rests := n.pushers.on(s.topic)
 	var status *lightpush.StatusError
 	switch {
 	case err == nil:
-		n.pushers.answered(p)
+		rests.answered(p)
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded) && errors.As(err, new(*lightpush.TurnError)):
 	case errors.As(err, &status) && !status.Temporary(): // its opinion of the message
 	case errors.As(err, &status):
-		n.pushers.fail(p, err, status.RetryAfter)
+		rests.fail(p, err, status.RetryAfter)
 	default:
-		n.pushers.fail(p, err, 0)
+		rests.fail(p, err, 0)
 	}
 }

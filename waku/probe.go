@@ -88,7 +88,7 @@ func (l *lightShard) probe(now time.Time) {
 		}
 		for id, k := range l.links {
 			if p.from[id] {
-				l.shard.node.filters.pushed(id)
+				l.rests().pushed(id)
 			}
 			// What was published before it was asked needn't come by it, and may
 			// come by others as late as they are allowed to be.
@@ -98,7 +98,7 @@ func (l *lightShard) probe(now time.Time) {
 			if k.proof.mono.After(p.at.mono) {
 				k.proof = p.at
 			}
-			l.shard.node.filters.fail(id, errSilent, 0)
+			l.rests().fail(id, errSilent, 0)
 			l.shard.node.cfg.logger.Info("service peer replaced", "shard", l.shard.shard, "peer", id, "reason", errSilent)
 			l.end(k, errSilent)
 		}
