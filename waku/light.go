@@ -40,6 +40,7 @@ type lightShard struct {
 	links   map[peer.ID]*lightLink
 	topics  map[string]*lightTopic
 	probes  probes
+	left    map[peer.ID]*leftPeer
 	gaps    []*lightGap
 	filling bool
 	// whole is since when every topic is pushed by somebody; nil: it isn't so.
@@ -66,7 +67,7 @@ type lightTopic struct {
 func newLightShard(s *shard) *lightShard {
 	return &lightShard{
 		shard: s, wake: make(chan struct{}, 1), again: make(chan struct{}, 1),
-		links: map[peer.ID]*lightLink{}, topics: map[string]*lightTopic{},
+		links: map[peer.ID]*lightLink{}, topics: map[string]*lightTopic{}, left: map[peer.ID]*leftPeer{},
 	}
 }
 
@@ -172,17 +173,19 @@ func (l *lightShard) run(ctx context.Context) {
 // rest, if something is missing, or zero: when something has changed.
 func (l *lightShard) tend(ctx context.Context, rest time.Duration) (wait time.Duration) {
 	n := l.shard.node
-	ready := l.rests().ready(n.servers(l.shard.shard, filter.SubscribeID))
+	servers := n.servers(l.shard.shard, filter.SubscribeID)
+	liars := l.rests().sorted(slices.DeleteFunc(slices.Clone(servers), func(p peer.ID) bool { return !l.rests().isLiar(p) }))
+	ready := l.rests().ready(servers)
 
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := n.moment()
 	topics, light := l.toPush()
 	l.want(topics, now)
-	l.prune()
+	next := l.prune()
 	l.probe(now.mono)
 	if len(l.topics) > 0 {
-		l.recruit(ctx, ready)
+		l.recruit(ctx, ready, liars)
 	}
 	for _, k := range l.byAge() {
 		k.want(topics)
@@ -195,11 +198,17 @@ func (l *lightShard) tend(ctx context.Context, rest time.Duration) (wait time.Du
 		wait = rest
 	}
 	if due, ok := l.probes.due(); ok {
-		if d := max(due.Sub(now.mono), probeEvery); wait == 0 || d < wait {
-			wait = d
-		}
+		wait = sooner(wait, max(due.Sub(now.mono), probeEvery))
 	}
-	return wait
+	return sooner(wait, next)
+}
+
+// sooner is the shorter of two waits; zero is never.
+func sooner(a, b time.Duration) time.Duration {
+	if a == 0 || b > 0 && b < a {
+		return b
+	}
+	return a
 }
 
 // want brings the topics up to date. mu is held.

@@ -84,8 +84,12 @@ func (k *lightLink) run() {
 	if cause := context.Cause(k.ctx); cause != nil {
 		err = cause
 	}
-	if errors.Is(err, errUnwanted) {
+	var left *leftError
+	if errors.As(err, &left) || errors.Is(err, errUnwanted) {
 		k.bye()
+	}
+	if left != nil {
+		l.hangUp(k.peer, left.reason)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()

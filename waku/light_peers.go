@@ -17,33 +17,75 @@ const (
 	// extraLightPeers more.
 	lightPeers      = 2
 	extraLightPeers = 2
+	// lightSettle is how long a service peer must have pushed before it takes the
+	// place of another: what reached it before it was asked comes by that one.
+	lightSettle = 2 * time.Second
 )
 
 // rests are those of filter's service peers on the shard.
 func (l *lightShard) rests() shardRests { return l.shard.node.filters.on(l.shard.topic) }
 
-// prune ends links that aren't needed or whose peer is gone. mu is held.
-func (l *lightShard) prune() {
-	keep := lightPeers
-	if l.good() < lightPeers {
+func (l *lightShard) isLiar(k *lightLink) bool { return l.rests().isLiar(k.peer) }
+
+// prune ends links that aren't needed or whose peer is gone, and returns when there
+// may be more: zero is never. mu is held.
+func (l *lightShard) prune() (next time.Duration) {
+	better := l.byAge()
+	keep, standing := lightPeers, 0
+	for _, k := range better {
+		if left, good := l.settles(k); good && left == 0 {
+			standing++
+		} else if good && len(better) > 1 {
+			next = sooner(next, left)
+		}
+	}
+	if standing < lightPeers {
 		keep = lightPeers + extraLightPeers
 	}
 	if len(l.topics) == 0 {
 		keep = 0
 	}
-	better := l.byAge()
-	slices.SortStableFunc(better, func(a, b *lightLink) int { return order(!l.isGood(a), !l.isGood(b)) })
+	slices.SortStableFunc(better, func(a, b *lightLink) int {
+		return cmp.Or(order(!l.isGood(a), !l.isGood(b)), order(l.isLiar(a), l.isLiar(b)))
+	})
 	for i, k := range better {
 		switch {
 		case l.shard.node.peers.get(k.peer) == nil:
 			l.end(k, errGone)
-		case i >= keep && k.suspect:
+		case l.isLiar(k) && l.goodBeside(k):
+			_, reason := l.rests().rest(k.peer)
+			l.leave(k, reason)
+		case i < keep:
+		case k.suspect:
 			l.rests().fail(k.peer, errMute, 0)
 			l.end(k, errMute)
-		case i >= keep:
+		case keep == 0:
+			l.end(k, errUnwanted)
+		default:
 			l.end(k, errUnwanted)
 		}
 	}
+	return next
+}
+
+// settles tells whether a link is good, and how long it takes until it may take the
+// place of another. mu is held.
+func (l *lightShard) settles(k *lightLink) (left time.Duration, good bool) {
+	if !l.isGood(k) {
+		return 0, false
+	}
+	for t := range l.topics {
+		left = max(left, lightSettle-time.Since(k.have[t]))
+	}
+	return left, true
+}
+
+// goodBeside tells whether another link is good whose peer hasn't lied. mu is held.
+func (l *lightShard) goodBeside(k *lightLink) bool {
+	return slices.ContainsFunc(l.byAge(), func(o *lightLink) bool {
+		left, good := l.settles(o)
+		return o != k && good && left == 0 && !l.isLiar(o)
+	})
 }
 
 // end ends a link, and notes until when it was good. Its peer isn't asked anew before
@@ -57,9 +99,14 @@ func (l *lightShard) end(k *lightLink, why error) {
 	l.probes.forget(k.peer)
 	l.lost(k)
 	if !errors.Is(why, errUnwanted) && !errors.Is(why, ErrPaused) {
-		l.failure = fmt.Sprintf("%s: %s", k.peer, line(why))
+		l.failed(k.peer, why)
 	}
 	l.changed()
+}
+
+// failed notes for Health what became of a service peer. mu is held.
+func (l *lightShard) failed(p peer.ID, why error) {
+	l.failure = fmt.Sprintf("%s: %s", p, line(why))
 }
 
 // lost notes that a link no longer pushes what it had. What came since it was last
@@ -132,36 +179,52 @@ func (l *lightShard) good() (n int) {
 	return n
 }
 
-// recruit begins links until there are enough. mu is held.
-func (l *lightShard) recruit(ctx context.Context, ready []peer.ID) {
-	hopeful, live := 0, l.byAge()
-	for _, k := range live {
-		if !k.suspect {
+// recruit begins links until there are enough. Those who lied are taken when there
+// is nobody else. mu is held.
+func (l *lightShard) recruit(ctx context.Context, ready, liars []peer.ID) {
+	hopeful, last := 0, 0
+	for _, k := range l.byAge() {
+		switch {
+		case k.suspect:
+		case l.isLiar(k):
+			last++
+		default:
 			hopeful++
 		}
 	}
+	hopeful = l.begin(ctx, ready, hopeful)
+	if hopeful == 0 {
+		l.begin(ctx, liars, last)
+		l.recall()
+	}
+}
+
+// begin begins links to peers until so many are hopeful, and returns how many are.
+// mu is held.
+func (l *lightShard) begin(ctx context.Context, peers []peer.ID, hopeful int) int {
 	// Two behind one address may be one.
 	taken := map[string]bool{}
-	for _, k := range live {
+	for _, k := range l.byAge() {
 		taken[l.shard.node.peers.host(k.peer)] = true
 	}
-	slices.SortStableFunc(ready, func(a, b peer.ID) int {
+	slices.SortStableFunc(peers, func(a, b peer.ID) int {
 		return order(taken[l.shard.node.peers.host(a)], taken[l.shard.node.peers.host(b)])
 	})
-	for _, p := range ready {
+	for _, p := range peers {
 		if hopeful >= lightPeers || len(l.byAge()) >= lightPeers+extraLightPeers {
-			return
+			break
 		}
 		if l.links[p] != nil {
 			continue
 		}
 		k := newLightLink(ctx, l, p)
 		if !l.shard.node.tasks.start(func(context.Context) { k.run() }) {
-			return
+			break
 		}
 		l.links[p] = k
 		hopeful++
 	}
+	return hopeful
 }
 
 // order sorts false before true.

@@ -1,7 +1,6 @@
 package waku
 
 import (
-	"context"
 	"errors"
 	"fmt"
 
@@ -19,7 +18,7 @@ func (n *Node) pushed(p filter.Push) {
 	if err != nil {
 		return
 	}
-	if s := n.shards.get(id); s != nil && !s.light.rests().isLiar(p.From) {
+	if s := n.shards.get(id); s != nil {
 		s.light.pushed(p)
 	}
 }
@@ -28,6 +27,9 @@ func (n *Node) pushed(p filter.Push) {
 // judged again.
 func (l *lightShard) pushed(p filter.Push) {
 	s := l.shard
+	if l.isLeft(p.From) {
+		return
+	}
 	_, known := s.node.relay.Delivered(s.shard, p.Hash)
 	if !known {
 		judged := l.judging(p.From)
@@ -50,7 +52,7 @@ func (l *lightShard) pushed(p filter.Push) {
 	news := !known && s.node.relay.Deliver(s.shard, p.From, p.Message)
 	now := s.node.moment()
 	k := l.links[p.From]
-	if k == nil {
+	if k == nil || k.err != nil {
 		return
 	}
 	k.pushed++
@@ -62,6 +64,17 @@ func (l *lightShard) pushed(p filter.Push) {
 	if idle && news {
 		l.changed() // somebody has to look when the time has come
 	}
+}
+
+// isLeft tells whether a peer was left for what it pushed.
+func (l *lightShard) isLeft(p peer.ID) bool {
+	if !l.rests().isLiar(p) {
+		return false
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	k := l.links[p]
+	return k == nil || k.err != nil
 }
 
 // judging notes that a peer's push is being judged, which holds up the next ones, until
@@ -86,26 +99,6 @@ func (l *lightShard) count() {
 	defer l.mu.Unlock()
 	l.refused++
 }
-
-// forged leaves a peer that pushes what nobody of the community has written.
-func (l *lightShard) forged(p peer.ID, err error) {
-	n := l.shard.node
-	l.rests().misled(p, err)
-	l.mu.Lock()
-	l.refused++
-	if k := l.links[p]; k != nil {
-		l.end(k, err)
-	}
-	l.mu.Unlock()
-	n.emit(Event{Kind: ServicePeerLeft, Peer: p, Shard: l.shard.shard, Reason: line(err)})
-	n.cfg.logger.Warn("service peer left", "peer", p, "shard", l.shard.shard, "reason", line(err))
-	n.tasks.start(func(context.Context) { n.drop(p, line(err)) })
-}
-
-// forgedError is why a message blames who brought it.
-type forgedError struct{ reason string }
-
-func (e *forgedError) Error() string { return "it pushed a message that isn't genuine: " + e.reason }
 
 // genuine holds a message that came from a service peer, or is about to go to one,
 // against the shard's rules. It doesn't touch the relay's memory of replays. A
