@@ -50,10 +50,10 @@ type lightLink struct {
 	since   time.Time
 	proof   moment // until when it is known to be good
 	pushed  uint64
-	judged  int // pushes with a plugged-in validator
-	suspect bool
-	pinging bool  // is to be asked at once
-	err     error // why it ended
+	judged  int       // pushes with a plugged-in validator
+	suspect bool      // it didn't answer
+	wanted  time.Time // a ping, at once
+	err     error     // why it ended
 }
 
 func newLightLink(ctx context.Context, l *lightShard, p peer.ID) *lightLink {
@@ -113,59 +113,51 @@ func retryAfter(err error) time.Duration {
 
 // serve asks for what is wanted, and whether the peer still knows.
 func (k *lightLink) serve() error {
+	n := k.l.shard.node
 	throttled := 0
 	asked := time.Now()
+	refused := false // a ping, because it came too soon
 	for k.ctx.Err() == nil {
 		add, remove := k.difference()
+		wait, last := k.pingDue(asked)
+		ping := false
 		var err error
-		switch every := k.l.shard.node.cfg.filterPing; {
+		switch {
 		case len(add) > 0 && k.doubtful():
-			err = k.ping()
+			for !n.filters.claim(k.peer, last) {
+				last = n.filters.lastPing(k.peer)
+			}
+			ping, err = true, k.ping(last)
 		case len(add) > 0:
 			err = k.subscribe(add)
 		case len(remove) > 0:
 			err = k.unsubscribe(remove)
-		case k.pingDue() || time.Since(asked) >= every:
-			err = k.ping()
-		default:
-			k.l.shard.node.gate.rest(k.ctx, every-time.Since(asked), k.wake)
+		case wait > 0 && !refused:
+			n.gate.rest(k.ctx, wait, k.wake)
+			continue
+		case n.filters.claim(k.peer, last):
+			ping, err = true, k.ping(last)
+		default: // somebody else does
 			continue
 		}
 		asked = time.Now()
+		refused = ping && errors.Is(err, filter.ErrTooMany)
 		switch {
 		case err == nil:
 			throttled = 0
 		case errors.Is(err, filter.ErrNotSubscribed): // it has forgotten, on all shards
-			for _, s := range k.l.shard.node.shards.all() {
-				s.light.forgotten(k.peer)
-			}
+			n.linksTo(k.peer, (*lightLink).forgotten)
 		case errors.Is(err, filter.ErrTooMany) && throttled < lightThrottled:
 			throttled++
-			k.l.shard.node.gate.rest(k.ctx, max(time.Second, min(retryAfter(err), longestRest)), nil)
+			n.gate.rest(k.ctx, max(time.Second, min(retryAfter(err), longestRest)), nil)
 		default:
+			if ping && k.ctx.Err() == nil {
+				k.endAll(err)
+			}
 			return err
 		}
 	}
 	return context.Cause(k.ctx)
-}
-
-// pingDue tells whether the peer is to be asked at once, and notes that it is.
-func (k *lightLink) pingDue() bool {
-	k.l.mu.Lock()
-	defer k.l.mu.Unlock()
-	due := k.pinging
-	k.pinging = false
-	return due
-}
-
-// pingNow has every service peer asked at once.
-func (l *lightShard) pingNow() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, k := range l.links {
-		k.pinging = true
-		k.rouse()
-	}
 }
 
 // rouse has the link look what there is to do.
@@ -200,12 +192,13 @@ func (k *lightLink) subscribe(topics []string) error {
 	if err := k.l.shard.node.filterClient.Subscribe(k.ctx, k.peer, k.l.shard.shard, topics); err != nil {
 		return err
 	}
+	k.l.mu.Lock()
+	defer k.l.mu.Unlock()
 	k.l.rests().answered(k.peer)
-	k.proved(began, func() {
-		for _, t := range topics {
-			k.have[t] = time.Now()
-		}
-	})
+	k.prove(began)
+	for _, t := range topics {
+		k.have[t] = time.Now()
+	}
 	k.l.changed()
 	return nil
 }
@@ -223,69 +216,11 @@ func (k *lightLink) unsubscribe(topics []string) error {
 	return k.l.shard.node.filterClient.Unsubscribe(k.ctx, k.peer, k.l.shard.shard, topics)
 }
 
-// ping asks twice. After the first silence the peer is in doubt, and another is
-// looked for.
-func (k *lightLink) ping() error {
-	for try := 0; ; try++ {
-		began := k.l.shard.node.moment()
-		err := k.l.shard.node.filterClient.Ping(k.ctx, k.peer)
-		var status *filter.StatusError
-		switch {
-		case err == nil:
-			k.proved(began, func() { k.suspect = false })
-			k.l.changed()
-			return nil
-		case try > 0 || k.ctx.Err() != nil || errors.As(err, &status):
-			return err
-		}
-		k.l.mu.Lock()
-		k.suspect = true
-		k.l.mu.Unlock()
-		k.l.changed()
-	}
-}
-
-// proved notes that the peer was good at a time.
-func (k *lightLink) proved(at moment, also func()) {
-	k.l.mu.Lock()
-	defer k.l.mu.Unlock()
+// prove notes that the peer was good at a time. The lightShard's mu is held.
+func (k *lightLink) prove(at moment) {
 	if at.mono.After(k.proof.mono) {
 		k.proof = at
 	}
-	also()
-}
-
-// forgotten begins anew with a peer that knows of nothing.
-func (l *lightShard) forgotten(p peer.ID) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	k := l.links[p]
-	if k == nil || k.err != nil {
-		return
-	}
-	l.lost(k)
-	clear(k.have)
-	l.cover(l.shard.node.moment()) // before it is asked anew
-	k.rouse()
-	l.changed()
-}
-
-// doubtful tells whether the peer may have forgotten by now what it was asked for, on
-// any shard. Asked for more it wouldn't say so, and would answer later pings.
-func (k *lightLink) doubtful() bool {
-	asked := false
-	for _, s := range k.l.shard.node.shards.all() {
-		s.light.mu.Lock()
-		other := s.light.links[k.peer]
-		holds := other != nil && other.err == nil && len(other.have) > 0
-		fresh := holds && time.Since(other.proof.mono) < lightFresh
-		s.light.mu.Unlock()
-		if fresh {
-			return false
-		}
-		asked = asked || holds
-	}
-	return asked
 }
 
 // bye tells the peer to stop.

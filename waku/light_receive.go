@@ -56,9 +56,7 @@ func (l *lightShard) pushed(p filter.Push) {
 		return
 	}
 	k.pushed++
-	if now.mono.After(k.proof.mono) {
-		k.proof = now
-	}
+	k.prove(now)
 	idle := len(l.probes.order) == 0
 	l.probes.note(p.Hash, p.Message.ContentTopic, p.From, now, news)
 	if idle && news {

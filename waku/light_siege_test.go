@@ -20,8 +20,8 @@ import (
 	"github.com/status-im/shoal/waku"
 )
 
-// A node relays one shard and is light on ten, with one service peer, which it never
-// asks more often than that allows.
+// A node relays one shard and is light on ten, with one service peer, which it asks no
+// more often than if it was one shard.
 func TestElevenShards(t *testing.T) {
 	p2ptest.Bubble(t, func(t *testing.T) {
 		w := newLightTown(t, 1)
@@ -65,12 +65,8 @@ func TestElevenShards(t *testing.T) {
 		mu.Unlock()
 		time.Sleep(10 * time.Minute)
 		mu.Lock()
-		least := time.Hour
-		for i := range asked[1:] {
-			least = min(least, asked[i+1]-asked[i])
-		}
-		require.Greater(t, least, time.Second, "go-waku takes one a second")
-		require.Less(t, len(asked), 300, "nwaku takes thirty a minute")
+		require.GreaterOrEqual(t, len(asked), 9)
+		require.LessOrEqual(t, len(asked), 11, "one ping a minute is for all shards")
 		mu.Unlock()
 		for _, s := range w.member.Health().Shards[1:] {
 			require.Equal(t, waku.Minimal, s.State, "%+v", s.Light)

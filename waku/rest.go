@@ -3,6 +3,7 @@ package waku
 import (
 	"cmp"
 	"errors"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -50,6 +51,8 @@ type restTable struct {
 
 	mu     sync.Mutex
 	failed map[restKey]*rest
+	// pinged is when a ping began, whichever shard's.
+	pinged map[peer.ID]time.Time
 }
 
 // restKey is a peer on one shard, named by its pubsub topic, or on all: "".
@@ -275,4 +278,35 @@ func (r shardRests) sorted(peers []peer.ID) []peer.ID {
 		return cmp.Or(cmp.Compare(aLies, bLies), cmp.Compare(aFailures, bFailures))
 	})
 	return peers
+}
+
+// lastPing is when a ping to the peer began last.
+func (t *restTable) lastPing(p peer.ID) time.Time {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.pinged[p]
+}
+
+// claim notes that a ping begins, unless another one has begun since last.
+func (t *restTable) claim(p peer.ID, last time.Time) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.pinged[p].Equal(last) {
+		return false
+	}
+	if t.pinged == nil {
+		t.pinged = map[peer.ID]time.Time{}
+	}
+	if len(t.pinged) >= maxResting {
+		maps.DeleteFunc(t.pinged, func(_ peer.ID, at time.Time) bool { return time.Since(at) > maxFilterPing })
+	}
+	t.pinged[p] = time.Now()
+	return true
+}
+
+// unclaim undoes claim: nothing came of that ping.
+func (t *restTable) unclaim(p peer.ID, last time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.pinged[p] = last
 }
