@@ -182,8 +182,8 @@ func (l *lightShard) tend(ctx context.Context, rest time.Duration) (wait time.Du
 	now := n.moment()
 	topics, light := l.toPush()
 	l.want(topics, now)
-	next := l.prune()
-	l.probe(now.mono)
+	next := sooner(l.relent(), l.prune())
+	l.probe(now)
 	if len(l.topics) > 0 {
 		l.recruit(ctx, ready, liars)
 	}
@@ -250,7 +250,7 @@ func (l *lightShard) cover(now moment) {
 			if _, ok := k.have[name]; !ok || k.err != nil {
 				continue
 			}
-			covered = covered || !k.suspect
+			covered = covered || k.reliable()
 			if k.proof.mono.After(proof.mono) {
 				proof = k.proof
 			}
@@ -372,7 +372,7 @@ func (l *lightShard) health(h *ShardHealth) {
 	}
 	for _, k := range l.byAge() {
 		light.ServicePeers = append(light.ServicePeers, ServicePeer{
-			Peer: k.peer, Topics: len(k.have), Pushed: k.pushed, Suspect: k.suspect, Proof: k.proof.wall,
+			Peer: k.peer, Topics: len(k.have), Pushed: k.pushed, Suspect: !k.reliable(), Proof: k.proof.wall,
 		})
 	}
 	h.Light = light
@@ -391,7 +391,7 @@ func (l *lightShard) health(h *ShardHealth) {
 func (l *lightShard) reason() string {
 	light := LightHealth{Topics: len(l.topics), Failure: l.failure}
 	for _, k := range l.byAge() {
-		light.ServicePeers = append(light.ServicePeers, ServicePeer{Suspect: k.suspect, Topics: len(k.have)})
+		light.ServicePeers = append(light.ServicePeers, ServicePeer{Suspect: !k.reliable(), Topics: len(k.have)})
 	}
 	return light.reason()
 }
@@ -419,7 +419,7 @@ func (h *LightHealth) reason() string {
 	case n == 0:
 		return "no connected peer serves light members" + why
 	case doubtful > 0:
-		return fmt.Sprintf("%d of %d service peers don't answer%s", doubtful, n, why)
+		return fmt.Sprintf("%d of %d service peers don't answer, or don't push what others do%s", doubtful, n, why)
 	case h.Covered < h.Topics:
 		return fmt.Sprintf("service peers have confirmed %d of %d content topics%s", h.Covered, h.Topics, why)
 	}

@@ -48,12 +48,14 @@ type lightLink struct {
 	wants   map[string]moment
 	have    map[string]time.Time // since when
 	since   time.Time
-	proof   moment // until when it is known to be good
+	proof   moment    // until when it is known to be good
+	known   time.Time // when it knew last what to push
 	pushed  uint64
 	judged  int       // pushes with a plugged-in validator
 	suspect bool      // it didn't answer
 	wanted  time.Time // a ping, at once
 	err     error     // why it ended
+	doubts
 }
 
 func newLightLink(ctx context.Context, l *lightShard, p peer.ID) *lightLink {
@@ -85,7 +87,7 @@ func (k *lightLink) run() {
 		err = cause
 	}
 	var left *leftError
-	if errors.As(err, &left) || errors.Is(err, errUnwanted) {
+	if errors.As(err, &left) || errors.Is(err, errUnwanted) || errors.Is(err, errSilent) || errors.Is(err, errAlone) {
 		k.bye()
 	}
 	if left != nil {
@@ -173,7 +175,7 @@ func (k *lightLink) difference() (add, remove []string) {
 	k.l.mu.Lock()
 	defer k.l.mu.Unlock()
 	for t := range k.wants {
-		if _, ok := k.have[t]; !ok {
+		if _, ok := k.have[t]; !ok || k.anew {
 			add = append(add, t)
 		}
 	}
@@ -196,6 +198,7 @@ func (k *lightLink) subscribe(topics []string) error {
 	defer k.l.mu.Unlock()
 	k.l.rests().answered(k.peer)
 	k.prove(began)
+	k.anew = false
 	for _, t := range topics {
 		k.have[t] = time.Now()
 	}
@@ -216,9 +219,13 @@ func (k *lightLink) unsubscribe(topics []string) error {
 	return k.l.shard.node.filterClient.Unsubscribe(k.ctx, k.peer, k.l.shard.shard, topics)
 }
 
-// prove notes that the peer was good at a time. The lightShard's mu is held.
+// prove notes that the peer was good at a time: it knew what it has to push, and
+// pushed that unless there is doubt. The lightShard's mu is held.
 func (k *lightLink) prove(at moment) {
-	if at.mono.After(k.proof.mono) {
+	if at.mono.After(k.known) {
+		k.known = at.mono
+	}
+	if k.doubt != errSilent && at.mono.After(k.proof.mono) {
 		k.proof = at
 	}
 }

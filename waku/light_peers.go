@@ -61,6 +61,9 @@ func (l *lightShard) prune() (next time.Duration) {
 			l.end(k, errMute)
 		case keep == 0:
 			l.end(k, errUnwanted)
+		case k.doubt == errAlone: // others have to show that they push
+		case k.doubt != nil:
+			l.endDoubted(k)
 		default:
 			l.end(k, errUnwanted)
 		}
@@ -98,6 +101,7 @@ func (l *lightShard) end(k *lightLink, why error) {
 	k.quit(why)
 	l.probes.forget(k.peer)
 	l.lost(k)
+	l.unsay(k.peer)
 	if !errors.Is(why, errUnwanted) && !errors.Is(why, ErrPaused) {
 		l.failed(k.peer, why)
 	}
@@ -126,7 +130,7 @@ func (l *lightShard) lost(k *lightLink) {
 		var next time.Time // when another one began
 		for _, other := range l.byAge() {
 			since, ok := other.have[name]
-			if ok && other != k && !other.suspect && (next.IsZero() || since.Before(next)) {
+			if ok && other != k && other.reliable() && (next.IsZero() || since.Before(next)) {
 				next = since
 			}
 		}
@@ -159,7 +163,7 @@ func (l *lightShard) byAge() (live []*lightLink) {
 
 // isGood tells whether a link pushes everything, as far as is known. mu is held.
 func (l *lightShard) isGood(k *lightLink) bool {
-	if k.suspect || k.err != nil {
+	if !k.reliable() {
 		return false
 	}
 	for t := range l.topics {
@@ -185,7 +189,7 @@ func (l *lightShard) recruit(ctx context.Context, ready, liars []peer.ID) {
 	hopeful, last := 0, 0
 	for _, k := range l.byAge() {
 		switch {
-		case k.suspect:
+		case !k.reliable():
 		case l.isLiar(k):
 			last++
 		default:

@@ -96,7 +96,7 @@ func (k *lightLink) doubtful() bool {
 	k.l.shard.node.linksTo(k.peer, func(o *lightLink) {
 		holds := len(o.have) > 0
 		asked = asked || holds
-		fresh = fresh || holds && time.Since(o.proof.mono) < lightFresh
+		fresh = fresh || holds && time.Since(o.known) < lightFresh
 	})
 	return asked && !fresh
 }
@@ -105,6 +105,9 @@ func (k *lightLink) doubtful() bool {
 func (k *lightLink) forgotten() {
 	k.l.lost(k)
 	clear(k.have)
+	if k.doubt == errSilent { // that is why
+		k.doubt = nil
+	}
 	k.l.cover(k.l.shard.node.moment()) // before it is asked anew
 	k.rouse()
 	k.l.changed()

@@ -58,7 +58,7 @@ func (l *lightShard) pushed(p filter.Push) {
 	k.pushed++
 	k.prove(now)
 	idle := len(l.probes.order) == 0
-	l.probes.note(p.Hash, p.Message.ContentTopic, p.From, now, news)
+	l.probes.note(p, now, news)
 	if idle && news {
 		l.changed() // somebody has to look when the time has come
 	}

@@ -1,11 +1,11 @@
 package waku
 
 import (
-	"errors"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 
+	"github.com/status-im/shoal/filter"
 	"github.com/status-im/shoal/message"
 )
 
@@ -19,9 +19,6 @@ const (
 	maxProbes = 4096
 )
 
-// errSilent ends a link to a peer that answers pings and doesn't push.
-var errSilent = errors.New("it didn't push what another service peer did")
-
 // probes watch whether each service peer pushes what the others do.
 type probes struct {
 	byHash map[message.Hash]*deliveryProbe
@@ -31,15 +28,16 @@ type probes struct {
 type deliveryProbe struct {
 	hash  message.Hash
 	topic string
+	sent  int64 // the message's timestamp; 0: it has none
 	at    moment
 	from  map[peer.ID]bool
 }
 
 // note notes a push. A copy doesn't begin a probe: who brought the message in time
 // needn't do so again.
-func (s *probes) note(h message.Hash, topic string, from peer.ID, now moment, news bool) {
-	if p := s.byHash[h]; p != nil {
-		p.from[from] = true
+func (s *probes) note(in filter.Push, now moment, news bool) {
+	if p := s.byHash[in.Hash]; p != nil {
+		p.from[in.From] = true
 		return
 	}
 	if !news || len(s.order) >= maxProbes {
@@ -48,8 +46,10 @@ func (s *probes) note(h message.Hash, topic string, from peer.ID, now moment, ne
 	if s.byHash == nil {
 		s.byHash = map[message.Hash]*deliveryProbe{}
 	}
-	p := &deliveryProbe{hash: h, topic: topic, at: now, from: map[peer.ID]bool{from: true}}
-	s.byHash[h] = p
+	p := &deliveryProbe{
+		hash: in.Hash, topic: in.Message.ContentTopic, sent: in.Message.Timestamp, at: now, from: map[peer.ID]bool{in.From: true},
+	}
+	s.byHash[in.Hash] = p
 	s.order = append(s.order, p)
 }
 
@@ -80,27 +80,29 @@ func (s *probes) forget(p peer.ID) {
 	}
 }
 
-// probe finds links that didn't push what others did. mu is held.
-func (l *lightShard) probe(now time.Time) {
-	for p := l.probes.next(now); p != nil; p = l.probes.next(now) {
-		if len(p.from) == 0 {
-			continue
+// probe judges links by what others pushed. mu is held.
+func (l *lightShard) probe(now moment) {
+	for p := l.probes.next(now.mono); p != nil; p = l.probes.next(now.mono) {
+		var pushed, missing []*lightLink
+		for _, k := range l.byAge() {
+			switch {
+			case p.from[k.peer]:
+				pushed = append(pushed, k)
+			case l.owes(k, p):
+				missing = append(missing, k)
+			}
 		}
-		for id, k := range l.links {
-			if p.from[id] {
-				l.rests().pushed(id)
-			}
-			// What was published before it was asked needn't come by it, and may
-			// come by others as late as they are allowed to be.
-			if asked, ok := k.have[p.topic]; !ok || p.from[id] || k.err != nil || k.judged > 0 || !asked.Add(probeAfter).Before(p.at.mono) {
-				continue
-			}
-			if k.proof.mono.After(p.at.mono) {
-				k.proof = p.at
-			}
-			l.rests().fail(id, errSilent, 0)
-			l.shard.node.cfg.logger.Info("service peer replaced", "shard", l.shard.shard, "peer", id, "reason", errSilent)
-			l.end(k, errSilent)
-		}
+		l.judge(p.at, pushed, missing)
 	}
+}
+
+// owes tells whether a link has to have pushed a message. What was published before
+// it was asked needn't come by it, and may come by others as late as they are allowed
+// to be, or, if they choose so, when they like.
+func (l *lightShard) owes(k *lightLink, p *deliveryProbe) bool {
+	asked, ok := k.have[p.topic]
+	if !ok || k.judged > 0 || !asked.Add(probeAfter).Before(p.at.mono) {
+		return false
+	}
+	return p.sent == 0 || l.shard.node.momentOf(asked).wall.UnixNano() <= p.sent
 }
