@@ -35,3 +35,6 @@ func (r Rests) Rest(p peer.ID) time.Duration {
 func (r Rests) Ready(peers ...peer.ID) []peer.ID { return r.r.ready(peers) }
 
 func (r Rests) Len() int { return len(r.r.t.failed) }
+
+// EvictAll has a node's filter service forget all subscribers.
+func EvictAll(n *Node) { n.filterServer.EvictAll() }

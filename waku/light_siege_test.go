@@ -102,45 +102,6 @@ func TestServicePeersDie(t *testing.T) {
 	})
 }
 
-// The network goes and comes. All is there within half a minute, and the store isn't
-// asked while nothing is missing.
-func TestLightMemberComesAndGoes(t *testing.T) {
-	rounds := 30
-	if testing.Short() {
-		rounds = 3
-	}
-	p2ptest.Bubble(t, func(t *testing.T) {
-		archive := &counted{Archive: storetest.NewModel(storetest.Config{})}
-		w := newLightTown(t, 2, waku.WithArchive(archive))
-		r := subscribe(t, w.light, lobby)
-		w.served(t, waku.Sufficient)
-		hearing, deafen := context.WithCancel(t.Context())
-		heard := hear(hearing, r)
-		talking, hush := context.WithCancel(t.Context())
-		said := w.talk(t, talking, time.Second)
-		time.Sleep(20 * time.Second)
-		for i := range rounds {
-			for _, s := range w.servers {
-				require.NoError(t, w.host.Network().ClosePeer(s.PeerID()))
-			}
-			time.Sleep(10 * time.Second)
-			connect(t, w.member, w.servers...)
-			time.Sleep(28 * time.Second)
-			h := w.member.Health().Shards[0]
-			require.Equal(t, waku.Sufficient, h.State, "%d: %+v", i, h.Light)
-			require.Zero(t, h.Light.Gaps, "%d", i)
-			a := archive.asked.Load()
-			time.Sleep(10 * time.Second)
-			require.Equal(t, a, archive.asked.Load())
-		}
-		hush()
-		sent := <-said
-		time.Sleep(10 * time.Second)
-		deafen()
-		same(t, sent, <-heard)
-	})
-}
-
 // A light member is closed at any moment, while it sends too.
 func TestLightMemberEnds(t *testing.T) {
 	p2ptest.Bubble(t, func(t *testing.T) {

@@ -1,0 +1,7 @@
+//go:build soak
+
+package waku_test
+
+import "testing"
+
+func TestSoakLightMemberComesAndGoes(t *testing.T) { comesAndGoes(t, 1000) }
