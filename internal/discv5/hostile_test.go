@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -151,10 +152,21 @@ func TestGarbageRecords(t *testing.T) {
 			break
 		}
 	}
+	looking, stop := context.WithCancel(ctx)
+	var done sync.WaitGroup
+	done.Go(func() { // without anybody asking there are no lookups
+		for {
+			if _, err := s.Next(looking); err != nil {
+				return
+			}
+		}
+	})
 	p2ptest.Eventually(t, func() bool {
 		st := s.Stats()
 		return st.Refused["signature"] > 0 && st.Refused["unwanted"] > 0
 	}, "counted")
+	stop()
+	done.Wait()
 }
 
 // tampered returns a record that says something else than what was signed.

@@ -61,8 +61,8 @@ func (a *Archive) drain() {
 		began := time.Now()
 		err = a.insertBatch(batch.Records)
 		if err == nil {
+			a.health.drained() // before Flush may return
 			batch.Done()
-			a.health.drained()
 			if s := a.spool.Stats(); s.Records == 0 || s.DiskBytes < a.cfg.SpoolBytes*3/4 {
 				a.health.spoolTook() // or would
 			}
