@@ -1,0 +1,216 @@
+package scale
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/status-im/shoal/internal/simnet"
+	"github.com/status-im/shoal/relay"
+	dosguard "github.com/status-im/shoal/rln-free-dos"
+	"github.com/status-im/shoal/sharding"
+)
+
+var shard = sharding.Shard{Cluster: 16, Index: 128}
+
+// dialSpread is how long it takes until all have begun to connect, as in life they
+// wouldn't all at once.
+const dialSpread = 8 * time.Second
+
+// node is one node and what it has seen.
+type node struct {
+	number int
+	role   Role
+	slow   bool
+	host   *simnet.Host
+	relay  *relay.Relay
+	sub    *relay.Subscription
+	gone   atomic.Bool
+
+	// took holds for each message how long it took to come, or less than zero.
+	took   []atomic.Int64
+	twice  atomic.Int64
+	before simnet.Traffic // counting began
+	bytes  simnet.Traffic // while counting
+}
+
+// world is one run.
+type world struct {
+	cfg   Config
+	rand  *rand.Rand
+	net   *simnet.Network
+	key   *dosguard.PrivateKey
+	nodes []*node // members, then the fleet
+	began time.Time
+	pace  float64 // wall seconds for a second of load
+
+	say       []utterance
+	delivered atomic.Int64
+
+	ctx  context.Context
+	stop context.CancelFunc
+	wg   sync.WaitGroup
+}
+
+func newWorld(ctx context.Context, cfg Config) (*world, error) {
+	key, err := dosguard.ParsePrivateKey("5526a8990317c9b7b58d07843d270f9cd1d9aaee129294c1c478abf7261dd9e6")
+	if err != nil {
+		return nil, err
+	}
+	w := &world{
+		cfg: cfg, key: key, net: simnet.New(cfg.Net), began: time.Now(),
+		rand: rand.New(rand.NewPCG(cfg.Seed, 0xca1e)),
+	}
+	w.ctx, w.stop = context.WithCancel(ctx)
+	w.plan()
+	for i := range cfg.Members + cfg.Fleet {
+		n, err := w.newNode(i)
+		if err != nil {
+			return w, err
+		}
+		w.nodes = append(w.nodes, n)
+	}
+	return w, nil
+}
+
+func (w *world) newNode(i int) (*node, error) {
+	c := w.cfg
+	n := &node{number: i, role: Member, took: make([]atomic.Int64, len(w.say))}
+	for k := range n.took {
+		n.took[k].Store(-1)
+	}
+	profile, line := c.Profile, c.Line
+	other, slow := w.rand.Float64() < c.Other, w.rand.Float64() < c.Slow
+	switch {
+	case i >= c.Members:
+		n.role, profile, line = Fleet, c.FleetProfile, c.FleetLine
+	case slow:
+		n.slow, line = true, c.SlowLine
+	}
+	if other && n.role == Member {
+		profile = c.OtherProfile
+	}
+	n.host = w.net.Host(simnet.HostConfig{Line: line})
+	r, err := relay.New(n.host, relay.Config{Profile: profile})
+	if err != nil {
+		return nil, fmt.Errorf("scale: node %d: %w", i, err)
+	}
+	n.relay = r
+	guard := dosguard.NewSigned(dosguard.SignedConfig{Keys: dosguard.NewRegistry(w.key.PublicKey())})
+	r.SetRules(shard, relay.Rules{Screen: guard.Screen, Validator: guard.Validate})
+	if n.sub, err = r.Subscribe(shard, relay.SubscribeConfig{}); err != nil {
+		return nil, fmt.Errorf("scale: node %d: %w", i, err)
+	}
+	w.wg.Go(func() { w.listen(n) })
+	return n, nil
+}
+
+// members and fleet are the nodes of a role.
+func (w *world) members() []*node { return w.nodes[:w.cfg.Members] }
+func (w *world) fleet() []*node   { return w.nodes[w.cfg.Members : w.cfg.Members+w.cfg.Fleet] }
+
+// connect lets everybody connect to whom the lot decides.
+func (w *world) connect() {
+	dial := func(from, to *node) {
+		after := time.Duration(w.rand.Int64N(int64(dialSpread)))
+		time.AfterFunc(after, func() { w.dial(from, to) })
+	}
+	fleet := w.fleet()
+	for i, n := range w.nodes {
+		switch n.role {
+		case Member:
+			for _, k := range w.pick(w.cfg.Dials, w.cfg.Members, i) {
+				dial(n, w.nodes[k])
+			}
+			for _, k := range w.pick(w.cfg.FleetLinks, len(fleet), -1) {
+				dial(n, fleet[k])
+			}
+		case Fleet:
+			for _, k := range w.pick(min(8, len(fleet)-1), len(fleet), i-w.cfg.Members) {
+				dial(n, fleet[k])
+			}
+		}
+	}
+}
+
+func (w *world) dial(from, to *node) {
+	if w.ctx.Err() == nil && !from.gone.Load() {
+		_ = from.host.Connect(w.ctx, peer.AddrInfo{ID: to.host.ID()})
+	}
+}
+
+// pick draws count different numbers below n, and not one of them itself.
+func (w *world) pick(count, n, itself int) []int {
+	chosen := make([]int, 0, count)
+	taken := map[int]bool{itself: true}
+	for len(chosen) < count && len(taken) <= n {
+		if k := w.rand.IntN(n); !taken[k] {
+			taken[k] = true
+			chosen = append(chosen, k)
+		}
+	}
+	return chosen
+}
+
+// mend is what a peer picker does: who has lost links looks for others. It runs each
+// virtual second; a dial takes its time.
+func (w *world) mend() {
+	fleet := w.fleet()
+	for i, n := range w.nodes {
+		if n.gone.Load() || n.role != Member {
+			continue
+		}
+		toFleet := 0
+		peers := n.host.Network().Peers()
+		for _, p := range peers {
+			if w.isFleet(p) {
+				toFleet++
+			}
+		}
+		if missing := w.cfg.FleetLinks - toFleet; missing > 0 {
+			for _, k := range w.pick(1, len(fleet), -1) {
+				go w.dial(n, fleet[k])
+			}
+		}
+		if missing := w.cfg.Dials - (len(peers) - toFleet); missing > 0 {
+			for _, k := range w.pick(1, w.cfg.Members, i) {
+				go w.dial(n, w.nodes[k])
+			}
+		}
+	}
+}
+
+func (w *world) isFleet(p peer.ID) bool {
+	for _, n := range w.fleet() {
+		if n.host.ID() == p {
+			return true
+		}
+	}
+	return false
+}
+
+// kill ends a node without a word.
+func (w *world) kill(n *node) {
+	n.gone.Store(true)
+	w.net.Kill(n.host, w.cfg.Notice)
+	w.wg.Go(func() { _ = n.relay.Close() })
+}
+
+// close ends everything and waits for it.
+func (w *world) close() {
+	w.stop()
+	for _, n := range w.nodes {
+		w.wg.Go(func() {
+			_ = n.relay.Close()
+			_ = n.host.Close()
+		})
+	}
+	w.wg.Wait()
+	// What is still on the wire ends a few round trips later.
+	time.Sleep(time.Minute)
+}
