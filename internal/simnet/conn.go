@@ -47,7 +47,7 @@ func (c *conn) send(e event, bytes int) (wait time.Duration) {
 	onWire := bytes
 	if bytes > 0 {
 		t := &c.net.cfg.Transport
-		packets, added, acked := t.cost(bytes)
+		packets, added, acked := t.Cost(bytes)
 		lost = c.net.lost(packets)
 		added += lost * (t.Room + t.Header)
 		onWire += added

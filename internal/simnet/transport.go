@@ -34,13 +34,13 @@ func TCP() Transport {
 // a stream frame's header, in each packet; 28 bytes of IP and UDP.
 func QUIC() Transport {
 	return Transport{
-		Name: "quic", Frame: 0, Room: 1252 - 32, Header: 28 + 32, Ack: 28 + 32, AckEvery: 2, Setup: 5500, RoundTrips: 3,
+		Name: "quic", Frame: 0, Room: 1250, Header: 28 + 29, Ack: 28 + 29, AckEvery: 2, Setup: 5500, RoundTrips: 3,
 	}
 }
 
-// cost is what n bytes written at once add: for the sender, packets included, and as
+// Cost is what n bytes written at once add: for the sender, packets included, and as
 // acknowledgements from the receiver.
-func (t *Transport) cost(n int) (packets, sent, acked int) {
+func (t *Transport) Cost(n int) (packets, sent, acked int) {
 	framed := n + t.Frame
 	packets = (framed + t.Room - 1) / t.Room
 	return packets, t.Frame + packets*t.Header, (packets + t.AckEvery - 1) / t.AckEvery * t.Ack
