@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"runtime/debug"
 	"time"
 
 	"github.com/libp2p/go-libp2p/gologshim"
@@ -25,6 +26,7 @@ import (
 
 func main() {
 	gologshim.SetDefaultHandler(slog.DiscardHandler) // libp2p would write its own log to stderr
+	debug.SetGCPercent(200)
 	if len(os.Args) > 1 && os.Args[1] == "report" {
 		exit(report(os.Args[2:]))
 	}

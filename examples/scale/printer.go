@@ -25,7 +25,7 @@ func showProgress(w io.Writer) func(scale.Progress) {
 
 func printResult(w io.Writer, r *scale.Result) {
 	fmt.Fprintf(w, "%d members and %d fleet nodes, profile %s, %.2f messages of %d bytes a second over %s, seed %d\n",
-		r.Members, r.Fleet, r.Profile, r.Rate, r.Size, r.Transport, r.Seed)
+		r.Members, r.Fleet, r.Profile.Name, r.Rate, r.Size, r.Transport, r.Seed)
 	for _, name := range slices.Sorted(maps.Keys(r.Roles)) {
 		x := r.Roles[name]
 		fmt.Fprintf(w, "  %-9s %6d nodes  %.3f Mbit/s (in %.3f, out %.3f, most %.3f; streams %.3f)  copies %.2f  degree %.2f  peers %.1f\n",
@@ -38,10 +38,20 @@ func printResult(w io.Writer, r *scale.Result) {
 		}
 		fmt.Fprintln(w)
 	}
-	l := r.Latency
+	l, nodes := r.Latency, float64(r.Members+r.Fleet)
 	fmt.Fprintf(w, "  latency   mean %.3f s, p50 %.3f, p90 %.3f, p99 %.3f, p99.9 %.3f, most %.3f\n", l.Mean, l.P50, l.P90, l.P99, l.P999, l.Max)
 	fmt.Fprintf(w, "  delivered %d of %d, missing %d, twice %d, refused %d, RPCs dropped %d, peers cut %d\n",
 		r.Delivered, r.Expected, r.Missing, r.Twice, r.Rejected, r.Dropped, r.Cut)
-	fmt.Fprintf(w, "  machine   %.0f s, %.2f s for a second of load, %.2f GiB, %d goroutines (%.0f a node)\n",
-		r.WallSeconds, r.WallPerSecond, float64(r.RSS)/(1<<30), r.Goroutines, float64(r.Goroutines)/float64(r.Members+r.Fleet))
+	if a := r.Attack; a != nil {
+		held := make([]float64, 0, 4)
+		for _, at := range []int{1, 20, 40, 60, len(a.Held)} {
+			if at <= len(a.Held) {
+				held = append(held, a.Held[at-1])
+			}
+		}
+		fmt.Fprintf(w, "  attack    %d %s; hold %.3f of mesh links after 1, 20, 40, 60 s and in the end; forged delivered %d, passed on %d, RPCs sent %d; honest mesh peers at least %d\n",
+			a.Attackers, a.Kind, held, a.ForgedDelivered, a.ForgedPassedOn, a.Sent, a.Honest)
+	}
+	fmt.Fprintf(w, "  machine   %.0f s, %.2f s for a second of load, %.2f GiB at most; a node has %.0f goroutines, %.0f KiB heap, %.0f KiB stacks\n",
+		r.WallSeconds, r.WallPerSecond, float64(r.RSS)/(1<<30), float64(r.Goroutines)/nodes, float64(r.Heap)/nodes/1024, float64(r.Stacks)/nodes/1024)
 }

@@ -100,6 +100,10 @@ func flags(s *settings) *flag.FlagSet {
 	f.Float64Var(&c.Trouble.Vanish, "vanish", 0, "the `share` of members that go without a word when counting begins")
 	f.Float64Var(&c.Trouble.FleetVanish, "fleet-vanish", 0, "the `share` of fleet nodes that do")
 	f.DurationVar(&c.Trouble.Split, "split", 0, "for how `long` the network is parted in two")
+	f.StringVar(&c.Attack.Kind, "attack", "", "what attackers do: `one` of "+strings.Join(slices.Sorted(maps.Keys(scale.Attacks)), ", "))
+	f.IntVar(&c.Attack.Attackers, "attackers", 0, "their `number`")
+	f.IntVar(&c.Attack.Dials, "attacker-dials", 0, "`number` of members that each attacker connects to (default: as a member)")
+	f.DurationVar(&c.Attack.At, "attack-at", 0, "`when` they begin, after counting began; negative: from the start")
 	f.DurationVar(&c.Notice, "notice", 0, "`time` until peers see that somebody is gone (default 30s)")
 	f.BoolFunc("quic", "count QUIC's overhead rather than TCP's", func(string) error {
 		c.Net.Transport = simnet.QUIC()

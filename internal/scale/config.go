@@ -3,6 +3,7 @@ package scale
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/status-im/shoal/internal/simnet"
@@ -62,6 +63,8 @@ type Config struct {
 
 	// Trouble is what befalls them.
 	Trouble Trouble
+	// Attack is what attackers do.
+	Attack Attack
 	// Notice is how long it takes peers to see that somebody has gone without a word.
 	// Zero: 30 s.
 	Notice time.Duration
@@ -133,6 +136,9 @@ func (c Config) withDefaults() (Config, error) {
 	if c.SlowLine == (simnet.Line{}) {
 		c.SlowLine = simnet.Line{Up: 0.5e6, Down: 10e6}
 	}
+	if c.Attack.Dials == 0 {
+		c.Attack.Dials = max(1, c.Dials)
+	}
 	c.Net.Seed = c.Seed
 	switch {
 	case c.Members < 2:
@@ -141,10 +147,35 @@ func (c Config) withDefaults() (Config, error) {
 		return c, fmt.Errorf("scale: each of %d members can't connect to %d others", c.Members, c.Dials)
 	case c.FleetLinks > c.Fleet:
 		return c, fmt.Errorf("scale: %d links to a fleet of %d", c.FleetLinks, c.Fleet)
+	case c.Attack.Kind != "" && (Attacks[c.Attack.Kind] == "" || c.Attack.Attackers < 1):
+		return c, fmt.Errorf("scale: attack %q by %d", c.Attack.Kind, c.Attack.Attackers)
+	case c.Attack.Kind == "" && c.Attack.Attackers != 0:
+		return c, errors.New("scale: attackers have nothing to do")
 	case c.Size < minSize:
 		return c, fmt.Errorf("scale: messages of %d bytes, want at least %d", c.Size, minSize)
 	case c.Rate < 0 || c.Other < 0 || c.Other > 1 || c.Slow < 0 || c.Slow > 1:
 		return c, errors.New("scale: shares are from 0 to 1, rates not negative")
 	}
 	return c, nil
+}
+
+// trouble says in words what befalls a run.
+func (c Config) trouble() string {
+	var all []string
+	share := func(x float64, what string) {
+		if x > 0 {
+			all = append(all, fmt.Sprintf("%.0f %% %s", 100*x, what))
+		}
+	}
+	share(c.Trouble.Vanish, "of members vanish")
+	share(c.Trouble.FleetVanish, "of the fleet vanish")
+	share(c.Net.Loss, "of packets lost")
+	share(c.Slow, "of members slow")
+	if c.Trouble.Split > 0 {
+		all = append(all, fmt.Sprintf("split for %v", c.Trouble.Split))
+	}
+	if a := c.Attack; a.Kind != "" {
+		all = append(all, fmt.Sprintf("%d attackers, %s", a.Attackers, a.Kind))
+	}
+	return strings.Join(all, ", ")
 }

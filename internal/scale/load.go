@@ -96,7 +96,8 @@ func (w *world) listen(n *node) {
 		}
 		for _, env := range batch {
 			i := int(binary.BigEndian.Uint64(env.Message.Payload))
-			if i >= len(w.say) {
+			if i < 0 || i >= len(w.say) {
+				w.forged.Add(1)
 				continue
 			}
 			took := env.ReceivedAt.UnixNano() - env.Message.Timestamp

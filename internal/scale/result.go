@@ -2,6 +2,8 @@ package scale
 
 import (
 	"cmp"
+	"maps"
+	"math"
 	"os"
 	"runtime"
 	"slices"
@@ -10,16 +12,19 @@ import (
 	"time"
 
 	"github.com/status-im/shoal/internal/simnet"
+	"github.com/status-im/shoal/relay"
 )
 
 type hostNumber = *simnet.Host
 
 // Result is what a run measured. Times are in seconds, rates in Mbit/s.
 type Result struct {
-	Name           string // what the run is called
+	Name           string        // what the run is called
+	Trouble        string        // what befell it
+	Attack         *AttackResult // nil: none
 	Seed           uint64
 	Members, Fleet int
-	Profile        string
+	Profile        relay.Profile
 	Size           int
 	Rate           float64 // messages a second
 	Transport      string
@@ -30,15 +35,26 @@ type Result struct {
 	Delivered      int
 	Missing, Twice int
 	Latency        Spread
+	Quantiles      []float64 // of the latency, in steps of a hundredth, 0 to 1
+	Seconds        []Second  // by when messages were published
 	Reached        []float64 // share delivered within 1, 2, ... 15 seconds
 	Rejected       uint64    // messages refused by validators
 	Dropped        uint64    // RPCs that found a queue full
 	Cut            uint64    // peers cut off
 	Goroutines     int
 	RSS            uint64 // bytes, at most
+	Heap, Stacks   uint64 // bytes in use in the end
 	WallSeconds    float64
 	WallPerSecond  float64 // while loaded
 	Floor          float64 // Mbit/s in and out, if every message came and left once
+}
+
+// Second is what became of the messages published in one second of the run.
+type Second struct {
+	At        float64 // since counting began
+	Messages  int
+	Delivered float64 // share, in the end
+	InTen     float64 // share within ten seconds
 }
 
 // RoleResult is the mean over the nodes of a role, over the counted time.
@@ -62,10 +78,15 @@ func (r *RoleResult) Sum() float64 { return r.In + r.Out }
 func (w *world) result() *Result {
 	c := w.cfg
 	r := &Result{
-		Seed: c.Seed, Members: c.Members, Fleet: c.Fleet, Profile: c.Profile.Name, Size: c.Size, Rate: c.Rate,
+		Seed: c.Seed, Members: c.Members, Fleet: c.Fleet, Profile: c.Profile, Size: c.Size, Rate: c.Rate,
 		Transport: w.net.Transport().Name, Settle: c.Settle.Seconds(), Load: c.Load.Seconds(),
 		Roles: map[Role]*RoleResult{}, Goroutines: runtime.NumGoroutine(), RSS: rss(), WallSeconds: c.Wall().Seconds(), WallPerSecond: w.pace,
 	}
+	r.Trouble = c.trouble()
+	var m runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&m)
+	r.Heap, r.Stacks = m.HeapAlloc, m.StackInuse
 	counted := 0
 	for i := range w.say {
 		if w.say[i].counted && !w.say[i].gone {
@@ -92,8 +113,11 @@ func (w *world) result() *Result {
 			role.Classes[class.String()] += mbit(n.bytes.In.Bytes[class] + n.bytes.Out.Bytes[class])
 		}
 		role.Copies += float64(n.bytes.In.Messages) / float64(max(1, counted))
-		role.Degree += float64(len(n.relay.Mesh(shard)))
 		role.Peers += float64(len(n.host.Network().Peers()))
+		if n.role == Attacker {
+			continue
+		}
+		role.Degree += float64(len(n.relay.Mesh(shard)))
 		stats := n.relay.Stats()
 		for _, s := range stats.Shards {
 			r.Rejected += s.Rejected + s.Ignored
@@ -112,6 +136,16 @@ func (w *world) result() *Result {
 		}
 	}
 	w.deliveries(r)
+	if a := c.Attack; a.Kind != "" {
+		r.Attack = &AttackResult{Kind: a.Kind, Attackers: a.Attackers, Held: w.heldBy, ForgedDelivered: w.forged.Load()}
+		_, r.Attack.Honest = w.held()
+		for _, n := range w.attackers() {
+			if n.raw != nil {
+				r.Attack.ForgedPassedOn += n.raw.heard.Load()
+				r.Attack.Sent += n.raw.sent.Load()
+			}
+		}
+	}
 	r.Floor = 2 * float64(c.Size) * 8 * c.Rate / 1e6
 	return r
 }
@@ -119,7 +153,10 @@ func (w *world) result() *Result {
 // deliveries counts what came, for nodes that are still there: each of them ought to
 // have everything that was said.
 func (w *world) deliveries(r *Result) {
+	c := w.cfg
 	var took []float64
+	began := c.Settle + c.Warm
+	seconds := map[int]*Second{}
 	r.Reached = make([]float64, 15)
 	for i := range w.say {
 		u := &w.say[i]
@@ -127,7 +164,13 @@ func (w *world) deliveries(r *Result) {
 			continue
 		}
 		r.Messages++
-		for _, n := range w.nodes {
+		at := int(math.Floor((u.at - began).Seconds()))
+		if seconds[at] == nil {
+			seconds[at] = &Second{At: float64(at)}
+		}
+		second := seconds[at]
+		second.Messages++
+		for _, n := range w.honest() {
 			if n.number == u.by || n.gone.Load() {
 				continue
 			}
@@ -138,6 +181,10 @@ func (w *world) deliveries(r *Result) {
 				continue
 			}
 			r.Delivered++
+			second.Delivered++
+			if t < int64(10*time.Second) {
+				second.InTen++
+			}
 			took = append(took, time.Duration(t).Seconds())
 		}
 	}
@@ -147,6 +194,21 @@ func (w *world) deliveries(r *Result) {
 		r.Reached[i] = float64(n) / float64(max(1, r.Expected))
 	}
 	r.Latency = spread(took)
+	for q := range 101 {
+		r.Quantiles = append(r.Quantiles, quantile(took, float64(q)/100))
+	}
+	alive := 0
+	for _, n := range w.honest() {
+		if !n.gone.Load() {
+			alive++
+		}
+	}
+	for _, at := range slices.Sorted(maps.Keys(seconds)) {
+		second := seconds[at]
+		due := float64(second.Messages * (alive - 1))
+		second.Delivered, second.InTen = second.Delivered/due, second.InTen/due
+		r.Seconds = append(r.Seconds, *second)
+	}
 }
 
 // spread describes sorted values.
@@ -158,9 +220,15 @@ func spread(v []float64) (s Spread) {
 		s.Mean += x
 	}
 	s.Mean /= float64(len(v))
-	at := func(q float64) float64 { return v[min(len(v)-1, int(q*float64(len(v))))] }
-	s.P50, s.P90, s.P99, s.P999, s.Max = at(0.5), at(0.9), at(0.99), at(0.999), v[len(v)-1]
+	s.P50, s.P90, s.P99, s.P999, s.Max = quantile(v, 0.5), quantile(v, 0.9), quantile(v, 0.99), quantile(v, 0.999), v[len(v)-1]
 	return s
+}
+
+func quantile(v []float64, q float64) float64 {
+	if len(v) == 0 {
+		return 0
+	}
+	return v[min(len(v)-1, int(q*float64(len(v))))]
 }
 
 // rss is the most memory that the process has had, in bytes, or 0 if the system

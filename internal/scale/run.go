@@ -30,6 +30,15 @@ func Begin(ctx context.Context, cfg Config) (r *Result, end func(), err error) {
 		return nil, w.close, err
 	}
 	w.connect()
+	if cfg.Attack.At < 0 {
+		w.attack()
+	} else {
+		time.AfterFunc(cfg.Settle+cfg.Warm+cfg.Attack.At, func() {
+			if w.ctx.Err() == nil {
+				w.attack()
+			}
+		})
+	}
 	w.wg.Go(w.talk)
 	w.until(cfg.Settle+cfg.Warm, "settling")
 	for _, n := range w.nodes {
@@ -65,6 +74,10 @@ func (w *world) until(end time.Duration, part string) {
 		if done := time.Since(w.began); done > dialSpread+5*time.Second {
 			w.mend()
 		}
+		if w.cfg.Attack.Kind != "" && time.Since(w.began) >= w.cfg.Settle+w.cfg.Warm {
+			share, _ := w.held()
+			w.heldBy = append(w.heldBy, share)
+		}
 		if w.cfg.Progress != nil {
 			w.cfg.Progress(w.progress(part))
 		}
@@ -78,7 +91,7 @@ func (w *world) progress(part string) Progress {
 	}
 	for i := range w.say {
 		if w.say[i].at <= p.Done {
-			p.Due += len(w.nodes) - 1
+			p.Due += len(w.honest()) - 1
 		}
 	}
 	p.Degree = w.degree(Member)

@@ -31,6 +31,7 @@ type node struct {
 	relay  *relay.Relay
 	sub    *relay.Subscription
 	gone   atomic.Bool
+	raw    *raw // an attacker's instead of a relay
 
 	// took holds for each message how long it took to come, or less than zero.
 	took   []atomic.Int64
@@ -41,13 +42,16 @@ type node struct {
 
 // world is one run.
 type world struct {
-	cfg   Config
-	rand  *rand.Rand
-	net   *simnet.Network
-	key   *dosguard.PrivateKey
-	nodes []*node // members, then the fleet
-	began time.Time
-	pace  float64 // wall seconds for a second of load
+	cfg     Config
+	rand    *rand.Rand
+	net     *simnet.Network
+	key     *dosguard.PrivateKey
+	nodes   []*node // members, then the fleet, then attackers
+	hostile map[peer.ID]bool
+	forged  atomic.Int64 // delivered
+	heldBy  []float64
+	began   time.Time
+	pace    float64 // wall seconds for a second of load
 
 	say       []utterance
 	delivered atomic.Int64
@@ -68,12 +72,20 @@ func newWorld(ctx context.Context, cfg Config) (*world, error) {
 	}
 	w.ctx, w.stop = context.WithCancel(ctx)
 	w.plan()
-	for i := range cfg.Members + cfg.Fleet {
-		n, err := w.newNode(i)
+	w.hostile = map[peer.ID]bool{}
+	for i := range cfg.Members + cfg.Fleet + cfg.Attack.Attackers {
+		one := w.newNode
+		if i >= cfg.Members+cfg.Fleet {
+			one = w.newAttacker
+		}
+		n, err := one(i)
 		if err != nil {
 			return w, err
 		}
 		w.nodes = append(w.nodes, n)
+		if n.role == Attacker {
+			w.hostile[n.host.ID()] = true
+		}
 	}
 	return w, nil
 }
@@ -114,6 +126,27 @@ func (w *world) newNode(i int) (*node, error) {
 func (w *world) members() []*node { return w.nodes[:w.cfg.Members] }
 func (w *world) fleet() []*node   { return w.nodes[w.cfg.Members : w.cfg.Members+w.cfg.Fleet] }
 
+func (w *world) attackers() []*node { return w.nodes[w.cfg.Members+w.cfg.Fleet:] }
+
+// honest are all but the attackers.
+func (w *world) honest() []*node { return w.nodes[:w.cfg.Members+w.cfg.Fleet] }
+
+// found draws members that a member finds, and attackers among them: they look alike.
+func (w *world) found(count, itself int) (all []*node) {
+	attackers := w.attackers()
+	if w.cfg.Attack.Kind == "eclipse" {
+		attackers = nil
+	}
+	for _, k := range w.pick(count, w.cfg.Members+len(attackers), itself) {
+		if k < w.cfg.Members {
+			all = append(all, w.nodes[k])
+		} else {
+			all = append(all, attackers[k-w.cfg.Members])
+		}
+	}
+	return all
+}
+
 // connect lets everybody connect to whom the lot decides.
 func (w *world) connect() {
 	dial := func(from, to *node) {
@@ -124,8 +157,8 @@ func (w *world) connect() {
 	for i, n := range w.nodes {
 		switch n.role {
 		case Member:
-			for _, k := range w.pick(w.cfg.Dials, w.cfg.Members, i) {
-				dial(n, w.nodes[k])
+			for _, to := range w.found(w.cfg.Dials, i) {
+				dial(n, to)
 			}
 			for _, k := range w.pick(w.cfg.FleetLinks, len(fleet), -1) {
 				dial(n, fleet[k])
@@ -133,6 +166,14 @@ func (w *world) connect() {
 		case Fleet:
 			for _, k := range w.pick(min(8, len(fleet)-1), len(fleet), i-w.cfg.Members) {
 				dial(n, fleet[k])
+			}
+		case Attacker:
+			if w.cfg.Attack.Kind == "eclipse" {
+				dial(n, w.nodes[0])
+				continue
+			}
+			for _, k := range w.pick(w.cfg.Attack.Dials, w.cfg.Members, -1) {
+				dial(n, w.nodes[k])
 			}
 		}
 	}
@@ -178,8 +219,8 @@ func (w *world) mend() {
 			}
 		}
 		if missing := w.cfg.Dials - (len(peers) - toFleet); missing > 0 {
-			for _, k := range w.pick(1, w.cfg.Members, i) {
-				go w.dial(n, w.nodes[k])
+			for _, to := range w.found(1, i) {
+				go w.dial(n, to)
 			}
 		}
 	}
@@ -206,7 +247,9 @@ func (w *world) close() {
 	w.stop()
 	for _, n := range w.nodes {
 		w.wg.Go(func() {
-			_ = n.relay.Close()
+			if n.relay != nil {
+				_ = n.relay.Close()
+			}
 			_ = n.host.Close()
 		})
 	}
