@@ -44,6 +44,7 @@ func (r *Relay) gate(ctx context.Context, from peer.ID, msg *pubsub.Message) pub
 	case message.Accept:
 		r.peers.accepted(from, st.topic, messageKey(msg.ID), len(msg.Data))
 		r.deliver(st, from, m, true)
+		r.keep(ctx, m, len(msg.Data))
 		return pubsub.ValidationAccept
 	case message.Reject:
 		st.traffic.rejected.Add(1)
@@ -53,6 +54,26 @@ func (r *Relay) gate(ctx context.Context, from peer.ID, msg *pubsub.Message) pub
 	}
 	r.peers.refused(st.topic, messageKey(msg.ID))
 	return pubsub.ValidationIgnore
+}
+
+// keep keeps an accepted message from going on for the profile's ForwardDelay. When
+// many are kept already, there are better ways to save than waiting.
+func (r *Relay) keep(ctx context.Context, m *message.Message, size int) {
+	delay := r.profile.ForwardDelay
+	if delay <= 0 || size < r.profile.IDontWantSize || r.cfg.Now().UnixNano()-m.Timestamp < int64(r.profile.EagerFor) {
+		return
+	}
+	defer r.kept.Add(-1)
+	if r.kept.Add(1) > maxKept {
+		return
+	}
+	timer := time.NewTimer(delay)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	case <-r.life.Done():
+	}
 }
 
 // judgeStable asks again when the rules were replaced meanwhile: what the old ones

@@ -34,6 +34,15 @@ type Profile struct {
 	// IDontWantSize is the size in bytes from which a message is called off
 	// at the other mesh peers as soon as it arrived.
 	IDontWantSize int
+	// ForwardDelay is how long a message of IDontWantSize or more is kept after it
+	// was delivered here and before it goes on, so that peers who have it by then
+	// can call it off. Own messages are never kept, nor young ones: see EagerFor.
+	ForwardDelay time.Duration
+	// EagerFor is the age, by its author's clock, up to which a message goes on at
+	// once all the same. In the first hops there is much time to win and little to
+	// save; most copies are made in the last ones. If a clock is wrong, all hops
+	// are one or the other.
+	EagerFor time.Duration
 	// KeepSilent leaves peers in the mesh that never bring a message. It is for
 	// nodes that are there to serve others.
 	KeepSilent bool
@@ -65,6 +74,9 @@ func Fleet(d int) Profile {
 	return p
 }
 
+// maxForwardDelay keeps a delay below the heartbeat, after which gossip would go round it.
+const maxForwardDelay = 500 * time.Millisecond
+
 func (p Profile) validate() error {
 	fail := func(format string, args ...any) error {
 		return fmt.Errorf("relay: profile %q: %s", p.Name, fmt.Sprintf(format, args...))
@@ -86,6 +98,10 @@ func (p Profile) validate() error {
 		return fail("Heartbeat is %v, want a positive duration", p.Heartbeat)
 	case p.IDontWantSize < 1:
 		return fail("IDontWantSize is %d, want at least 1 byte", p.IDontWantSize)
+	case p.ForwardDelay < 0 || p.ForwardDelay > maxForwardDelay:
+		return fail("ForwardDelay is %v, want 0 to %v", p.ForwardDelay, maxForwardDelay)
+	case p.EagerFor < 0:
+		return fail("EagerFor is %v, want no less than 0", p.EagerFor)
 	}
 	return nil
 }

@@ -62,6 +62,8 @@ const (
 	validateQueue = 1024
 	// validating bounds the goroutines that judge, over all shards.
 	validating = 8192
+	// maxKept bounds how many messages wait for a profile's ForwardDelay at once.
+	maxKept = 1024
 	// seenTTL is how long a message id is remembered (11/WAKU2-RELAY).
 	seenTTL = 120 * time.Second
 	// outboundQueue is the number of RPCs that may wait for one peer.
@@ -116,6 +118,7 @@ type Relay struct {
 	publishers sync.RWMutex // held while a router's event loop must live
 	own        ownIDs
 	judging    inflight
+	kept       atomic.Int64 // messages delivered and not yet forwarded
 	cutters    cutters
 	scores     atomic.Pointer[map[peer.ID]float64] // the router's part, at the last look
 
