@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test race lint fuzz bench bench-store soak proto chat
+.PHONY: help demo test race lint fuzz bench bench-store soak proto chat scale scale-10k
 
 help: ## Print this list
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,6 +24,12 @@ bench: ## Run the benchmarks (PKG=./... to narrow, COUNT=1)
 
 bench-store: ## Measure the Store beside today's fleet layout (an hour; ARGS=-quick: two minutes)
 	@scripts/bench-store
+
+scale: ## Simulate a shard of N=1000 members with every profile, and draw a page
+	@scripts/scale
+
+scale-10k: ## The same with 10,000 members at full load (most of an hour each; 24 GiB)
+	@N=10000 LOAD=10s MEMORY=14 PROFILES="$${PROFILES:-default}" scripts/scale
 
 soak: ## Run the long resource tests: CPU, latency and memory under attack
 	@scripts/soak

@@ -61,6 +61,54 @@ func Classic() Profile {
 	}
 }
 
+// Default is Classic at less than half the price, chosen by measurement
+// (docs/scale.md). Copies cost, and how many come is decided by the degree that a mesh
+// settles at: here 3 to 4, with one link at least that this node dialled. What is lost
+// in breadth, gossip makes good. Old enough messages wait for a moment, so that peers
+// who have them can say so.
+func Default() Profile {
+	p := Classic()
+	p.Name = "default"
+	p.D, p.DLow, p.DHigh, p.DScore, p.DOut = 4, 2, 4, 3, 1
+	p.HistoryLength, p.HistoryGossip = 5, 1
+	p.ForwardDelay, p.EagerFor = 200*time.Millisecond, 250*time.Millisecond
+	return p
+}
+
+// LowBandwidth is for those who pay by the megabyte and have a second to spare: a mesh
+// of 2 to 3 and longer waits. GossipSub then has no room to keep links for peers that
+// this node dialled (DOut).
+func LowBandwidth() Profile {
+	p := Default()
+	p.Name = "low-bandwidth"
+	p.D, p.DLow, p.DHigh, p.DScore, p.DOut = 3, 2, 4, 2, 0
+	p.DLazy = 4
+	p.ForwardDelay, p.EagerFor = 350*time.Millisecond, 150*time.Millisecond
+	return p
+}
+
+// FleetAssisted is for members with connections to three or more fleet nodes that run
+// FleetServing and carry the upload. One or two of them are its mesh, the others offer
+// each heartbeat what they have.
+func FleetAssisted() Profile {
+	p := Default()
+	p.Name = "fleet-assisted"
+	p.D, p.DLow, p.DHigh, p.DScore, p.DOut = 2, 1, 3, 2, 0
+	p.DLazy = 3
+	p.ForwardDelay, p.EagerFor = 300*time.Millisecond, 0
+	return p
+}
+
+// FleetServing is Fleet(24) for nodes behind which so many members run FleetAssisted: it
+// takes them all into its mesh, and offers what it has to those who are in another's.
+func FleetServing(members int) Profile {
+	p := Fleet(24)
+	p.Name = fmt.Sprintf("serving-%d", members)
+	p.DLow, p.DOut, p.DHigh = 8, 4, p.DHigh+2*max(0, members)
+	p.GossipFactor = 1
+	return p
+}
+
 // Fleet is for infrastructure nodes, which take a larger share of the mesh than
 // members do: degree d (at least 6), between two thirds and four thirds
 // of it. It keeps silent peers: members behind it have nothing new to bring.

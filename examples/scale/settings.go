@@ -40,7 +40,10 @@ type settings struct {
 
 // profiles are what --profile may say.
 var profiles = map[string]func() relay.Profile{
-	"classic": relay.Classic,
+	"classic":        relay.Classic,
+	"default":        relay.Default,
+	"low-bandwidth":  relay.LowBandwidth,
+	"fleet-assisted": relay.FleetAssisted,
 }
 
 // change sets fields of a profile, such as "D=4,DHigh=5".
@@ -67,10 +70,16 @@ func profileFlag(to *relay.Profile) func(string) error {
 				return errors.New("want fleet- and a degree, such as fleet-24")
 			}
 			*to = relay.Fleet(n)
+		} else if m, ok := strings.CutPrefix(name, "serving-"); ok {
+			n, err := strconv.Atoi(m)
+			if err != nil {
+				return errors.New("want serving- and a number of members, such as serving-800")
+			}
+			*to = relay.FleetServing(n)
 		} else if f, ok := profiles[name]; ok {
 			*to = f()
 		} else {
-			return fmt.Errorf("want one of %s, fleet-24", strings.Join(slices.Sorted(maps.Keys(profiles)), ", "))
+			return fmt.Errorf("want one of %s, fleet-24, serving-800", strings.Join(slices.Sorted(maps.Keys(profiles)), ", "))
 		}
 		return change(to, changes)
 	}
