@@ -30,6 +30,9 @@ const (
 	// silentAllowed is how many silent links a mesh bears: a node whose clock is
 	// wrong is silent too, and shall keep its place.
 	silentAllowed = 1
+	// siegeShare is the share of a topic's peers from which on silence isn't a few
+	// nodes' misfortune any more. Then none is borne, inside the mesh or out.
+	siegeShare = 0.2
 	// silentFor is how long a silent peer stays out of the meshes unless it
 	// shows something.
 	silentFor = 10 * time.Minute
@@ -45,6 +48,10 @@ const (
 
 // conduct is the part of a peer's state that tells useful from silent.
 type conduct struct {
+	// outside counts, by topic, what a peer that isn't in the mesh could have
+	// offered (IHAVE) and what it did. Who has news offers them to some of his
+	// peers each heartbeat, so that nobody honest is mute for long.
+	outside     map[string]*link
 	silentUntil time.Time
 	dontWantAt  time.Time
 	dontWants   ring
@@ -63,6 +70,7 @@ type mesh struct {
 	// inside and outside count who brings first copies: mesh peers or others.
 	inside, outside float64
 	condemnedAt     time.Time
+	besieged        bool
 }
 
 type link struct {
@@ -262,7 +270,66 @@ func (b *peerBook) accepted(from peer.ID, topic string, key uint64, size int) {
 			m.suspects = true
 		}
 	}
+	b.outsiders(from, topic, m)
 	b.condemn(topic, m, now)
+}
+
+// outsiders are expected to offer at least some of what others bring. It also looks
+// how common silence is. mu is held.
+func (b *peerBook) outsiders(from peer.ID, topic string, m *mesh) {
+	st := b.relay.shards.get(topic)
+	if st == nil {
+		return
+	}
+	all, silent := 0, 0
+	for p, ps := range b.peers {
+		if _, announced := ps.topics[st.shard]; !announced || !ps.online {
+			continue
+		}
+		l, inside := m.links[p]
+		if !inside {
+			l = ps.outsider(topic, b.now())
+			if p != from {
+				l.expected++
+			}
+			if l.expected >= conductWindow {
+				l.expected, l.shown = l.expected/2, l.shown/2
+			}
+		}
+		if all++; !l.shows() {
+			silent++
+		}
+	}
+	m.besieged = silent > silentAllowed && float64(silent) > siegeShare*float64(all)
+}
+
+func (c *conduct) outsider(topic string, now time.Time) *link {
+	l := c.outside[topic]
+	if l == nil {
+		if c.outside == nil {
+			c.outside = map[string]*link{}
+		}
+		l = &link{since: now}
+		c.outside[topic] = l
+	}
+	return l
+}
+
+// mute tells whether a peer outside the meshes has had every chance to offer something
+// and never did, on a topic where many do so while others work.
+func (b *peerBook) mute(ps *peerState, now time.Time) bool {
+	if b.lenient() {
+		return false
+	}
+	for topic, l := range ps.outside {
+		if l.shows() || now.Sub(l.since) < judgeAfter {
+			continue
+		}
+		if m := b.meshes[topic]; m != nil && m.besieged && !b.ahead(m) && b.spare(topic, now) {
+			return true
+		}
+	}
+	return false
 }
 
 // condemn takes its standing from one silent link, if there is one and somebody
@@ -278,7 +345,7 @@ func (b *peerBook) condemn(topic string, m *mesh, now time.Time) {
 			silent = append(silent, ps)
 		}
 	}
-	if len(silent) <= silentAllowed {
+	if len(silent) == 0 || len(silent) <= silentAllowed && !m.besieged {
 		return
 	}
 	if m.condemnedAt = now; b.spare(topic, now) {
@@ -372,6 +439,9 @@ func (b *peerBook) overheard(from peer.ID, c *pb.ControlMessage) {
 		for _, id := range x.MessageIDs[:min(len(x.MessageIDs), ringSize)] {
 			if m.recent.has(messageKey(id)) {
 				ps.showed(now)
+				if l := ps.outside[x.GetTopicID()]; l != nil {
+					l.shown++
+				}
 				break
 			}
 		}

@@ -32,13 +32,13 @@ func aged(size int, age time.Duration) *message.Message {
 // A forward delay is for the next hop. Who reads here never waits.
 func TestForwardDelay(t *testing.T) {
 	for name, c := range map[string]struct {
-		m     *message.Message
-		delay time.Duration
+		size       int
+		age, delay time.Duration
 	}{
-		"old":   {aged(2000, time.Second), 100 * time.Millisecond},
-		"young": {aged(2001, 100*time.Millisecond), 0},
-		"small": {aged(50, time.Second), 0},
-		"ahead": {aged(2002, -time.Second), 0},
+		"old":   {2000, time.Second, 100 * time.Millisecond},
+		"young": {2000, 100 * time.Millisecond, 0},
+		"small": {50, time.Second, 0},
+		"ahead": {2000, -time.Second, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p2ptest.Bubble(t, func(t *testing.T) {
@@ -50,10 +50,8 @@ func TestForwardDelay(t *testing.T) {
 					subs = append(subs, subscribe(t, r, shard))
 				}
 				settle()
-				c.m.Timestamp += time.Now().UnixNano() // made outside the bubble
-				c.m.Timestamp -= began
 				start := time.Now()
-				publish(t, rs[0], shard, c.m)
+				publish(t, rs[0], shard, aged(c.size, c.age))
 				for i, want := range []time.Duration{0, 0, c.delay} {
 					env := next(t, subs[i])
 					assert.Equal(t, want, env.ReceivedAt.Sub(start), "hop %d", i)
@@ -62,8 +60,6 @@ func TestForwardDelay(t *testing.T) {
 		})
 	}
 }
-
-var began = time.Now().UnixNano()
 
 // What a peer calls off meanwhile isn't sent to it.
 func TestForwardDelayLetsPeersCallOff(t *testing.T) {
@@ -80,8 +76,7 @@ func TestForwardDelayLetsPeersCallOff(t *testing.T) {
 		settle()
 		ear.Forget()
 		for i, callOff := range []bool{true, false} {
-			m := newMessage(strings.Repeat("y", 2000+i))
-			m.Timestamp -= int64(time.Second)
+			m := aged(2000+i, time.Second)
 			publish(t, rs[0], shard, m)
 			synctest.Wait()
 			if callOff {
@@ -109,8 +104,7 @@ func TestForwardDelayEndsWithTheRelay(t *testing.T) {
 		subscribe(t, rs[0], shard)
 		sub := subscribe(t, rs[1], shard)
 		settle()
-		m := newMessage(strings.Repeat("z", 2000))
-		m.Timestamp -= int64(time.Second)
+		m := aged(2000, time.Second)
 		publish(t, rs[0], shard, m)
 		next(t, sub)
 		start := time.Now()

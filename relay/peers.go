@@ -211,7 +211,7 @@ func (b *peerBook) disconnected(p peer.ID) map[string]int {
 	}
 	left := b.unlink(p, ps)
 	b.leaveAddr(p, ps)
-	ps.topics = nil
+	ps.topics, ps.outside = nil, nil
 	ps.online, ps.streamed = false, false
 	ps.goneAt = b.now()
 	b.drop(p, ps)
@@ -234,7 +234,7 @@ func (b *peerBook) reset() (meshes map[string][]peer.ID, streamed []peer.ID) {
 		if ps.streamed {
 			streamed = append(streamed, p)
 		}
-		ps.streamed, ps.links, ps.topics = false, nil, nil
+		ps.streamed, ps.links, ps.topics, ps.outside = false, nil, nil, nil
 	}
 	return meshes, streamed
 }

@@ -70,8 +70,8 @@ func Default() Profile {
 	p := Classic()
 	p.Name = "default"
 	p.D, p.DLow, p.DHigh, p.DScore, p.DOut = 4, 2, 4, 3, 1
-	p.HistoryLength, p.HistoryGossip = 5, 1
-	p.ForwardDelay, p.EagerFor = 200*time.Millisecond, 250*time.Millisecond
+	p.HistoryLength, p.HistoryGossip = 5, 2
+	p.ForwardDelay, p.EagerFor = 150*time.Millisecond, 350*time.Millisecond
 	return p
 }
 
@@ -82,8 +82,8 @@ func LowBandwidth() Profile {
 	p := Default()
 	p.Name = "low-bandwidth"
 	p.D, p.DLow, p.DHigh, p.DScore, p.DOut = 3, 2, 4, 2, 0
-	p.DLazy = 4
-	p.ForwardDelay, p.EagerFor = 350*time.Millisecond, 150*time.Millisecond
+	p.DLazy, p.HistoryGossip = 4, 1
+	p.ForwardDelay, p.EagerFor = 250*time.Millisecond, 400*time.Millisecond
 	return p
 }
 

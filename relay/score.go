@@ -92,6 +92,8 @@ func (r *Relay) appScore(p peer.ID) float64 {
 		score += silentPenalty
 	case ps.hasStanding(now):
 		score += standing
+	case b.mute(ps, now):
+		score += silentPenalty
 	}
 	return score
 }
