@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"fmt"
+	"html/template"
 	"math"
 	"slices"
 	"strings"
@@ -35,14 +36,15 @@ type bar struct {
 
 type barPart struct {
 	X, W  float64
-	Hue   string
+	Hue   template.CSS
 	Title string
 }
 
 type line struct {
-	Points, Hue string
-	Dashed      bool
-	Dots        []dot
+	Points string
+	Hue    template.CSS
+	Dashed bool
+	Dots   []dot
 }
 
 type dot struct {
@@ -56,8 +58,9 @@ type tick struct {
 }
 
 type legend struct {
-	Hue, Text string
-	Dashed    bool
+	Hue    template.CSS
+	Text   string
+	Dashed bool
 }
 
 const (
@@ -66,7 +69,7 @@ const (
 	barHeight = 26
 )
 
-var hues = []string{"var(--a)", "var(--b)", "var(--c)", "var(--d)", "var(--e)", "var(--f)"}
+var hues = []template.CSS{"var(--a)", "var(--b)", "var(--c)", "var(--d)", "var(--e)", "var(--f)"}
 
 // nice is a round step so that about five fit into most.
 func nice(most float64) float64 {
@@ -174,7 +177,7 @@ func axes(title, note, unit string, xMin, xMax, yMin, yMax float64, logX bool) (
 	return p, at
 }
 
-func (p *plot) draw(at func(x, y float64) (float64, float64), xs, ys []float64, hue string, dashed, dots bool) {
+func (p *plot) draw(at func(x, y float64) (float64, float64), xs, ys []float64, hue template.CSS, dashed, dots bool) {
 	var b strings.Builder
 	l := line{Hue: hue, Dashed: dashed}
 	for i := range xs {

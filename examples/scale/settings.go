@@ -64,20 +64,15 @@ func change(p *relay.Profile, text string) error {
 func profileFlag(to *relay.Profile) func(string) error {
 	return func(text string) error {
 		name, changes, _ := strings.Cut(text, ":")
-		if d, ok := strings.CutPrefix(name, "fleet-"); ok {
-			n, err := strconv.Atoi(d)
-			if err != nil {
-				return errors.New("want fleet- and a degree, such as fleet-24")
-			}
-			*to = relay.Fleet(n)
-		} else if m, ok := strings.CutPrefix(name, "serving-"); ok {
-			n, err := strconv.Atoi(m)
-			if err != nil {
-				return errors.New("want serving- and a number of members, such as serving-800")
-			}
-			*to = relay.FleetServing(n)
-		} else if f, ok := profiles[name]; ok {
+		kind, size, _ := strings.Cut(name, "-")
+		if f, ok := profiles[name]; ok {
 			*to = f()
+		} else if f, ok := map[string]func(int) relay.Profile{"fleet": relay.Fleet, "serving": relay.FleetServing}[kind]; ok {
+			n, err := strconv.Atoi(size)
+			if err != nil {
+				return errors.New("want a number after the hyphen, such as fleet-24 or serving-800")
+			}
+			*to = f(n)
 		} else {
 			return fmt.Errorf("want one of %s, fleet-24, serving-800", strings.Join(slices.Sorted(maps.Keys(profiles)), ", "))
 		}

@@ -156,7 +156,7 @@ func (w *world) deliveries(r *Result) {
 	c := w.cfg
 	var took []float64
 	began := c.Settle + c.Warm
-	seconds := map[int]*Second{}
+	seconds, due := map[int]*Second{}, map[int]float64{}
 	r.Reached = make([]float64, 15)
 	for i := range w.say {
 		u := &w.say[i]
@@ -175,6 +175,7 @@ func (w *world) deliveries(r *Result) {
 				continue
 			}
 			r.Expected++
+			due[at]++
 			t := n.took[i].Load()
 			if t < 0 {
 				r.Missing++
@@ -197,16 +198,9 @@ func (w *world) deliveries(r *Result) {
 	for q := range 101 {
 		r.Quantiles = append(r.Quantiles, quantile(took, float64(q)/100))
 	}
-	alive := 0
-	for _, n := range w.honest() {
-		if !n.gone.Load() {
-			alive++
-		}
-	}
 	for _, at := range slices.Sorted(maps.Keys(seconds)) {
 		second := seconds[at]
-		due := float64(second.Messages * (alive - 1))
-		second.Delivered, second.InTen = second.Delivered/due, second.InTen/due
+		second.Delivered, second.InTen = second.Delivered/max(1, due[at]), second.InTen/max(1, due[at])
 		r.Seconds = append(r.Seconds, *second)
 	}
 }
