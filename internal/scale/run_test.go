@@ -27,6 +27,13 @@ func run(t *testing.T, cfg scale.Config) (r *scale.Result) {
 	return r
 }
 
+// long leaves a test out where the race detector makes a minute of it.
+func long(t *testing.T) {
+	if testing.Short() {
+		t.Skip("simulation")
+	}
+}
+
 // short is a run of a few seconds under load.
 func short(members int, rate float64, p relay.Profile) scale.Config {
 	return scale.Config{
@@ -37,14 +44,10 @@ func short(members int, rate float64, p relay.Profile) scale.Config {
 
 // Two hundred members, as many messages as they would say, nothing missing.
 func TestTwoHundred(t *testing.T) {
-	members := 200
-	if testing.Short() {
-		members = 40
-	}
-	cfg := short(members, 0, relay.Default())
+	members, cfg := 200, short(200, 0, relay.Default())
 	cfg.Load = 20 * time.Second
 	if testing.Short() {
-		cfg.Rate = 1
+		members, cfg = 25, short(25, 1, relay.Default())
 	}
 	r := run(t, cfg)
 	m := r.Roles[scale.Member]
@@ -63,6 +66,7 @@ func TestTwoHundred(t *testing.T) {
 
 // The default profile is there to be cheaper, and the fleet's help to be cheaper still.
 func TestProfilesCost(t *testing.T) {
+	long(t)
 	classic := run(t, short(60, 3, relay.Classic())).Roles[scale.Member].Sum()
 	byDefault := run(t, short(60, 3, relay.Default())).Roles[scale.Member].Sum()
 	cfg := short(60, 3, relay.FleetAssisted())
@@ -77,6 +81,7 @@ func TestProfilesCost(t *testing.T) {
 }
 
 func TestTrouble(t *testing.T) {
+	long(t)
 	cfg := short(50, 2, relay.Default())
 	cfg.OtherProfile, cfg.Other = relay.Classic(), 0.3
 	cfg.Net.Loss, cfg.Slow = 0.01, 0.1
@@ -88,6 +93,7 @@ func TestTrouble(t *testing.T) {
 }
 
 func TestSplitAndHealed(t *testing.T) {
+	long(t)
 	cfg := short(30, 1, relay.Default())
 	cfg.Load, cfg.Trouble.Split = 15*time.Second, 8*time.Second
 	r := run(t, cfg)
@@ -97,9 +103,9 @@ func TestSplitAndHealed(t *testing.T) {
 
 // Nobody delivers what nobody of the community signed, nobody passes it on.
 func TestSpam(t *testing.T) {
-	cfg := short(30, 1, relay.Default())
-	cfg.Load = 5 * time.Second
-	cfg.Attack = scale.Attack{Kind: "spam", Attackers: 6}
+	cfg := short(20, 1, relay.Default())
+	cfg.Load, cfg.Settle = 3*time.Second, 12*time.Second
+	cfg.Attack = scale.Attack{Kind: "spam", Attackers: 4}
 	r := run(t, cfg)
 	assert.Zero(t, r.Missing)
 	assert.Zero(t, r.Attack.ForgedDelivered)
@@ -109,6 +115,7 @@ func TestSpam(t *testing.T) {
 }
 
 func TestFloodsAndSilence(t *testing.T) {
+	long(t)
 	for kind := range scale.Attacks {
 		if kind == "spam" {
 			continue
