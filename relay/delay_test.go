@@ -18,7 +18,7 @@ import (
 
 func delayed() relay.Profile {
 	p := relay.Classic()
-	p.ForwardDelay, p.EagerFor = 100*time.Millisecond, 300*time.Millisecond
+	p.ForwardDelay, p.EagerShare = 100*time.Millisecond, 0.3
 	return p
 }
 

@@ -44,7 +44,7 @@ func (r *Relay) gate(ctx context.Context, from peer.ID, msg *pubsub.Message) pub
 	case message.Accept:
 		r.peers.accepted(from, st.topic, messageKey(msg.ID), len(msg.Data))
 		r.deliver(st, from, m, true)
-		r.keep(ctx, m, len(msg.Data))
+		r.keep(ctx, st, m, len(msg.Data))
 		return pubsub.ValidationAccept
 	case message.Reject:
 		st.traffic.rejected.Add(1)
@@ -58,9 +58,12 @@ func (r *Relay) gate(ctx context.Context, from peer.ID, msg *pubsub.Message) pub
 
 // keep keeps an accepted message from going on for the profile's ForwardDelay. When
 // many are kept already, there are better ways to save than waiting.
-func (r *Relay) keep(ctx context.Context, m *message.Message, size int) {
+func (r *Relay) keep(ctx context.Context, st *shardState, m *message.Message, size int) {
 	delay := r.profile.ForwardDelay
-	if delay <= 0 || size < r.profile.IDontWantSize || r.cfg.Now().UnixNano()-m.Timestamp < int64(r.profile.EagerFor) {
+	if delay <= 0 || size < r.profile.IDontWantSize {
+		return
+	}
+	if age := time.Duration(r.cfg.Now().UnixNano() - m.Timestamp); st.ages.young(age, r.profile.EagerShare) {
 		return
 	}
 	defer r.kept.Add(-1)
@@ -74,6 +77,32 @@ func (r *Relay) keep(ctx context.Context, m *message.Message, size int) {
 	case <-ctx.Done():
 	case <-r.life.Done():
 	}
+}
+
+// ages finds the age below which a share of a shard's messages are when they come. It
+// follows them a small step at a time, so that a few wrong clocks don't matter.
+type ages struct {
+	mu    sync.Mutex
+	bound time.Duration // beyond ageBegin
+}
+
+const (
+	ageBegin = 300 * time.Millisecond
+	ageStep  = 20 * time.Millisecond
+	ageMost  = 5 * time.Second
+)
+
+func (a *ages) young(age time.Duration, share float64) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	young := age < ageBegin+a.bound
+	if young {
+		a.bound -= time.Duration((1 - share) * float64(ageStep))
+	} else {
+		a.bound += time.Duration(share * float64(ageStep))
+	}
+	a.bound = min(max(a.bound, -ageBegin), ageMost)
+	return young && share > 0
 }
 
 // judgeStable asks again when the rules were replaced meanwhile: what the old ones

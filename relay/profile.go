@@ -36,13 +36,13 @@ type Profile struct {
 	IDontWantSize int
 	// ForwardDelay is how long a message of IDontWantSize or more is kept after it
 	// was delivered here and before it goes on, so that peers who have it by then
-	// can call it off. Own messages are never kept, nor young ones: see EagerFor.
+	// can call it off. Own messages are never kept, nor young ones: see EagerShare.
 	ForwardDelay time.Duration
-	// EagerFor is the age, by its author's clock, up to which a message goes on at
-	// once all the same. In the first hops there is much time to win and little to
-	// save; most copies are made in the last ones. If a clock is wrong, all hops
-	// are one or the other.
-	EagerFor time.Duration
+	// EagerShare is the share of messages that go on at once all the same: those
+	// that were youngest when they came, by their authors' clocks. In the first
+	// hops there is much time to win and little to save; most copies are made in
+	// the last ones. 0 to 1.
+	EagerShare float64
 	// KeepSilent leaves peers in the mesh that never bring a message. It is for
 	// nodes that are there to serve others.
 	KeepSilent bool
@@ -71,7 +71,7 @@ func Default() Profile {
 	p.Name = "default"
 	p.D, p.DLow, p.DHigh, p.DScore, p.DOut = 4, 2, 4, 3, 1
 	p.HistoryLength, p.HistoryGossip = 5, 2
-	p.ForwardDelay, p.EagerFor = 150*time.Millisecond, 350*time.Millisecond
+	p.ForwardDelay, p.EagerShare = 150*time.Millisecond, 0.3
 	return p
 }
 
@@ -83,7 +83,7 @@ func LowBandwidth() Profile {
 	p.Name = "low-bandwidth"
 	p.D, p.DLow, p.DHigh, p.DScore, p.DOut = 3, 2, 4, 2, 0
 	p.DLazy, p.HistoryGossip = 4, 1
-	p.ForwardDelay, p.EagerFor = 250*time.Millisecond, 400*time.Millisecond
+	p.ForwardDelay, p.EagerShare = 250*time.Millisecond, 0.2
 	return p
 }
 
@@ -95,7 +95,7 @@ func FleetAssisted() Profile {
 	p.Name = "fleet-assisted"
 	p.D, p.DLow, p.DHigh, p.DScore, p.DOut = 2, 1, 3, 2, 0
 	p.DLazy = 3
-	p.ForwardDelay, p.EagerFor = 300*time.Millisecond, 0
+	p.ForwardDelay, p.EagerShare = 300*time.Millisecond, 0
 	return p
 }
 
@@ -148,8 +148,8 @@ func (p Profile) validate() error {
 		return fail("IDontWantSize is %d, want at least 1 byte", p.IDontWantSize)
 	case p.ForwardDelay < 0 || p.ForwardDelay > maxForwardDelay:
 		return fail("ForwardDelay is %v, want 0 to %v", p.ForwardDelay, maxForwardDelay)
-	case p.EagerFor < 0:
-		return fail("EagerFor is %v, want no less than 0", p.EagerFor)
+	case p.EagerShare < 0 || p.EagerShare > 1:
+		return fail("EagerShare is %g, want 0 to 1", p.EagerShare)
 	}
 	return nil
 }

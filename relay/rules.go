@@ -70,6 +70,7 @@ type shardState struct {
 	readers atomic.Pointer[[]*Subscription]
 	traffic shardTraffic
 	known   known
+	ages    ages
 	holders atomic.Int64 // Subscriptions that aren't passive
 
 	overloads, panics, fewPeers pace

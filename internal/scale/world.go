@@ -22,6 +22,9 @@ var shard = sharding.Shard{Cluster: 16, Index: 128}
 // wouldn't all at once.
 const dialSpread = 8 * time.Second
 
+// retryEvery is how many seconds it takes, on average, until somebody known is tried.
+const retryEvery = 10
+
 // node is one node and what it has seen.
 type node struct {
 	number int
@@ -31,7 +34,8 @@ type node struct {
 	relay  *relay.Relay
 	sub    *relay.Subscription
 	gone   atomic.Bool
-	raw    *raw // an attacker's instead of a relay
+	raw    *raw    // an attacker's instead of a relay
+	knew   []*node // whom it connected to at first
 
 	// took holds for each message how long it took to come, or less than zero.
 	took   []atomic.Int64
@@ -150,6 +154,7 @@ func (w *world) found(count, itself int) (all []*node) {
 // connect lets everybody connect to whom the lot decides.
 func (w *world) connect() {
 	dial := func(from, to *node) {
+		from.knew = append(from.knew, to)
 		after := time.Duration(w.rand.Int64N(int64(dialSpread)))
 		time.AfterFunc(after, func() { w.dial(from, to) })
 	}
@@ -198,13 +203,17 @@ func (w *world) pick(count, n, itself int) []int {
 	return chosen
 }
 
-// mend is what a peer picker does: who has lost links looks for others. It runs each
-// virtual second; a dial takes its time.
+// mend is what a peer picker does: who has lost links looks for others, and now and then
+// tries those that it knew, lest a network that was parted stays so. It runs each virtual
+// second; a dial takes its time.
 func (w *world) mend() {
 	fleet := w.fleet()
 	for i, n := range w.nodes {
 		if n.gone.Load() || n.role != Member {
 			continue
+		}
+		if len(n.knew) > 0 && w.rand.IntN(retryEvery) == 0 {
+			go w.dial(n, n.knew[w.rand.IntN(len(n.knew))]) // nothing happens if it is connected
 		}
 		toFleet := 0
 		peers := n.host.Network().Peers()
