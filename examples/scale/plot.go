@@ -132,7 +132,7 @@ var bandwidthParts = []string{"messages", "offers and requests", "calling off", 
 
 func bandwidth(runs []*scale.Result) *plot {
 	classes := [][]string{{"payload"}, {"ihave", "iwant"}, {"idontwant"}, {"graft", "prune", "subscribe", "framing", "other"}, {"overhead", "setup"}}
-	p := bars("What a member pays", "Mbit/s received and sent, on the wire, heartbeats included. The thin line is the least that is possible where all peers are equal: every message received once and sent once.",
+	p := bars("What a member pays", "Mbit/s received and sent, on the wire, heartbeats included. The floor, a thin line where one load makes one floor, is the least that is possible where all peers are equal: every message received once and sent once.",
 		"Mbit/s", runs, bandwidthParts, func(r *scale.Result, part int) (v float64) {
 			for _, class := range classes[part] {
 				v += r.Roles[scale.Member].Classes[class]
@@ -146,7 +146,7 @@ func bandwidth(runs []*scale.Result) *plot {
 		most = max(most, r.Roles[scale.Member].Sum())
 	}
 	floor := shardOf(runs[0]).Floor(true)
-	if floor < most {
+	if floor < most && len(alike(runs)) == len(runs) {
 		p.Marks = append(p.Marks, tick{barLeft + floor/most*(plotWidth-barLeft-150), "floor"})
 	}
 	return p

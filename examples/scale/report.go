@@ -110,8 +110,35 @@ func title(r *scale.Result) string {
 	return name
 }
 
+// alike are the runs that can be compared: undisturbed ones of the largest load. If
+// there is none, it is all of them.
+func alike(runs []*scale.Result) (some []*scale.Result) {
+	load := func(r *scale.Result) float64 { return r.Rate * float64(r.Size) }
+	most := 0.0
+	for _, r := range runs {
+		if r.Trouble == "" {
+			most = max(most, load(r))
+		}
+	}
+	for _, r := range runs {
+		if r.Trouble == "" && load(r) > 0.95*most {
+			some = append(some, r)
+		}
+	}
+	if some == nil {
+		return runs
+	}
+	return some
+}
+
 func tiles(runs []*scale.Result) []tile {
-	most, least, missing, expected := runs[0], runs[0], 0, 0
+	missing, expected := 0, 0
+	for _, r := range runs {
+		missing += r.Missing
+		expected += r.Expected
+	}
+	runs = alike(runs)
+	most, least := runs[0], runs[0]
 	for _, r := range runs {
 		if r.Roles[scale.Member].Sum() > most.Roles[scale.Member].Sum() {
 			most = r
@@ -119,8 +146,6 @@ func tiles(runs []*scale.Result) []tile {
 		if r.Roles[scale.Member].Sum() < least.Roles[scale.Member].Sum() {
 			least = r
 		}
-		missing += r.Missing
-		expected += r.Expected
 	}
 	all := []tile{
 		{fmt.Sprintf("%.2f Mbit/s", most.Roles[scale.Member].Sum()), "a member pays with " + title(most), "dear"},

@@ -24,7 +24,6 @@ type utterance struct {
 	counted bool          // published while counting
 	sent    time.Time
 	gone    bool // its author had gone
-	expect  int  // nodes that ought to get it, its author left out
 }
 
 // plan decides who says something when: at an even rate, each within its share of
