@@ -79,6 +79,9 @@ func transportRank(a ma.Multiaddr) int {
 // addrs are the host's, the most widely spoken transport first.
 func (n *Node) addrs() []ma.Multiaddr {
 	addrs := slices.Clone(n.host.Addrs())
+	if n.nat != nil {
+		addrs = n.nat.announce(addrs)
+	}
 	slices.SortFunc(addrs, func(a, b ma.Multiaddr) int {
 		return cmp.Or(cmp.Compare(transportRank(a), transportRank(b)), cmp.Compare(a.String(), b.String()))
 	})

@@ -69,6 +69,10 @@ type config struct {
 	trees           []string
 	resolvers       []Resolver
 	discv5Text      string
+	nat             bool
+	portMapping     bool
+	noPoint         bool
+	noCircuits      bool
 	state           StateStore
 
 	// Derived.
@@ -156,7 +160,7 @@ func (c *config) checkHost() error {
 	if c.host == nil {
 		return optionErrf("WithHost", "the host is nil: leave the option out and the node makes its own")
 	}
-	for _, other := range []string{"WithListenAddrs", "WithNodeKey", "WithUserAgent", "WithMaxConns"} {
+	for _, other := range []string{"WithListenAddrs", "WithNodeKey", "WithUserAgent", "WithMaxConns", "WithNAT", "WithPortMapping"} {
 		if c.given[other] > 0 {
 			return optionErr(errors.New("the host given decides that already: use one of the two"), "WithHost", other)
 		}

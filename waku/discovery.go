@@ -55,9 +55,11 @@ type discovery struct {
 	trees   *dnsdisc.Client
 	shards  chan struct{} // joined or left
 	walking atomic.Bool   // discv5 runs
+	points  chan struct{} // another rendezvous point may be there
 
 	mu       sync.Mutex
 	service  *discv5.Service                    // nil: discv5 doesn't run
+	stale    bool                               // it is to begin anew
 	boot     map[string]map[peer.ID]*enr.Record // what it begins with, beside the options', by who told
 	saved    time.Time                          // when peers were kept last
 	missing  []peers.Missing
@@ -82,7 +84,7 @@ type facts struct {
 // makeDiscovery comes before anybody is connected.
 func (n *Node) makeDiscovery() {
 	d := &discovery{
-		node: n, wake: make(chan struct{}, 1), shards: make(chan struct{}, 1),
+		node: n, wake: make(chan struct{}, 1), shards: make(chan struct{}, 1), points: make(chan struct{}, 1),
 		sources: map[string]*SourceHealth{}, watchers: map[*watcher]struct{}{}, seen: map[peer.ID]uint64{}, facts: map[peer.ID]facts{},
 		boot: map[string]map[peer.ID]*enr.Record{}, refused: map[string]uint64{},
 	}
@@ -139,6 +141,7 @@ func (n *Node) openDiscovery(ctx context.Context) error {
 			n.tasks.start(func(ctx context.Context) { d.readTree(ctx, url) })
 		}
 		n.tasks.start(d.askExchanges)
+		n.tasks.start(d.askPoints)
 		d.walk(ctx)
 	})
 	return nil
@@ -164,6 +167,15 @@ func (d *discovery) networkChanged() {
 	hungry, _ := d.hunger.look()
 	d.hunger.set(hungry, true)
 	d.changed()
+}
+
+// pointsChanged says that a peer has come, who may be a rendezvous point. It doesn't
+// wait.
+func (d *discovery) pointsChanged() {
+	select {
+	case d.points <- struct{}{}:
+	default:
+	}
 }
 
 // connected, settled and lost tell the book of a connection. The table of peers may be
@@ -319,6 +331,10 @@ func (d *discovery) inUse() []peer.ID {
 	for _, s := range n.static {
 		ids = append(ids, s.info.ID)
 	}
+	ids = append(ids, n.helper.reserved()...)
+	if n.nat != nil {
+		ids = append(ids, n.nat.circuits.relayers()...)
+	}
 	for _, s := range n.shards.all() {
 		ids = append(ids, n.relay.Mesh(s.shard)...)
 		s.light.mu.Lock()
@@ -341,7 +357,11 @@ func (d *discovery) dial(ctx context.Context, info peer.AddrInfo) {
 	}
 	dialling, done := during(ctx, run)
 	defer done()
-	dialling, cancel := context.WithTimeout(dialling, discoveryDial)
+	limit := discoveryDial
+	if slices.ContainsFunc(info.Addrs, isCircuit) {
+		limit += punchWait
+	}
+	dialling, cancel := context.WithTimeout(dialling, limit)
 	defer cancel()
 	_, err := n.connect(dialling, info)
 	switch {

@@ -63,6 +63,32 @@ const (
 	NodePaused
 	// NodeResumed: what [Node.Resume] asked for is under way: calls work again.
 	NodeResumed
+	// ReachabilityChanged: whether others can reach the node ([WithNAT]) is now
+	// Reachability; Reason says why.
+	ReachabilityChanged
+	// CircuitReserved: others can reach the node through Peer from now on.
+	CircuitReserved
+	// CircuitLost: they can't any more; Reason says why.
+	CircuitLost
+	// RendezvousRegistered: the node is registered with Peer for Shard. Told once,
+	// not with every renewal.
+	RendezvousRegistered
+	// PeersFound: the rendezvous point Peer named Count peers of Shard that weren't
+	// known.
+	PeersFound
+	// CircuitConnected: a circuit with Peer stands; Reason is its address. It is not
+	// a connection yet that counts.
+	CircuitConnected
+	// HolePunched: what began as a circuit with Peer is a direct connection now;
+	// Reason is its address and how long that took.
+	HolePunched
+	// HolePunchFailed: no direct connection with Peer came of a circuit; Reason says
+	// why.
+	HolePunchFailed
+	// LightFallback: Shard, which the application wants relayed, is served by filter
+	// and light push until it has a mesh; Count is 1 when that begins, and 0 when the
+	// mesh serves it again.
+	LightFallback
 	// EventsLost: this reader of events was too slow, Count events are missing
 	// here.
 	EventsLost
@@ -86,7 +112,18 @@ var eventWords = [...]string{
 	ServicePeerLeft:     "service peer left",
 	NodePaused:          "node paused",
 	NodeResumed:         "node resumed",
-	EventsLost:          "events lost",
+
+	ReachabilityChanged:  "reachability changed",
+	CircuitReserved:      "circuit reserved",
+	CircuitLost:          "circuit lost",
+	RendezvousRegistered: "registered for rendezvous",
+	PeersFound:           "peers found by rendezvous",
+	CircuitConnected:     "circuit connected",
+	HolePunched:          "hole punched",
+	HolePunchFailed:      "hole punch failed",
+	LightFallback:        "light fallback",
+
+	EventsLost: "events lost",
 }
 
 // String returns the kind in words.
@@ -110,7 +147,9 @@ type Event struct {
 	Offset  time.Duration
 	Count   int
 	Archive store.State
-	Reason  string
+	// Reachability is set with ReachabilityChanged.
+	Reachability Reachability
+	Reason       string
 }
 
 // String returns the event as a line for people.
@@ -130,6 +169,18 @@ func (e Event) String() string {
 		fmt.Fprintf(&b, ": it seems to be %s", clockWords(e.Offset))
 	case ArchiveStateChanged:
 		fmt.Fprintf(&b, ": %s", e.Archive)
+	case ReachabilityChanged:
+		fmt.Fprintf(&b, ": %s", e.Reachability)
+	case RendezvousRegistered:
+		fmt.Fprintf(&b, ": shard %s", e.Shard)
+	case PeersFound:
+		fmt.Fprintf(&b, ": %d of shard %s", e.Count, e.Shard)
+	case LightFallback:
+		state := "ended"
+		if e.Count > 0 {
+			state = "begun"
+		}
+		fmt.Fprintf(&b, ": shard %s: %s", e.Shard, state)
 	case EventsLost:
 		fmt.Fprintf(&b, ": %d", e.Count)
 	}

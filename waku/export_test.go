@@ -143,3 +143,19 @@ func Knows(n *Node, p peer.ID) bool {
 	_, yes := n.discovery.book.Known(p)
 	return yes
 }
+
+// NATOn is WithNAT on a host of the test's, who says by SetReachability what AutoNAT
+// would find out.
+func NATOn(h host.Host) Option {
+	return func(c *config) { c.once("WithHost"); c.host, c.nat = h, true }
+}
+
+// ReviewNAT has a node judge at once whether others can reach it.
+func ReviewNAT(n *Node) { n.nat.review() }
+
+// MeetingsOf is with how many peers only circuits stand.
+func MeetingsOf(n *Node) int {
+	n.nat.punches.mu.Lock()
+	defer n.nat.punches.mu.Unlock()
+	return len(n.nat.punches.m)
+}

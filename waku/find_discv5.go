@@ -82,9 +82,11 @@ func (d *discovery) openDiscv5() error {
 	}
 	d.mu.Unlock()
 	err := n.handRecord(func(f enr.Fields) (recordSigner, error) {
+		// What others see of a node that they can't reach isn't for the record.
+		hidden := !n.isPublic() && (!n.cfg.discv5.IsValid() || n.cfg.discv5.Addr().IsUnspecified())
 		s, err := discv5.Listen(discv5.Config{
 			Key: n.cfg.identity, Listen: d.discv5Addr(), Fields: f, Bootnodes: boot,
-			Fixed:        n.cfg.discv5.IsValid() && !n.cfg.discv5.Addr().IsUnspecified(),
+			Fixed:        n.cfg.discv5.IsValid() && !n.cfg.discv5.Addr().IsUnspecified() || hidden,
 			AllowPrivate: n.cfg.network.Private,
 			Keep:         d.keeps,
 			OnRecord:     func(*enr.Record) { d.node.recordChanged() },
@@ -107,7 +109,7 @@ func (d *discovery) openDiscv5() error {
 func (d *discovery) closeDiscv5() {
 	d.mu.Lock()
 	s := d.service
-	d.service = nil
+	d.service, d.stale = nil, false
 	d.mu.Unlock()
 	d.walking.Store(false)
 	if s == nil {
@@ -127,6 +129,25 @@ func (d *discovery) closeDiscv5() {
 	if err := s.Close(); err != nil {
 		d.node.cfg.logger.Debug("closing discv5", "err", err)
 	}
+}
+
+// reopenDiscv5 begins discv5 anew, if it runs: whether others can reach the node decides
+// what the record says, and who may change it. It doesn't wait.
+func (d *discovery) reopenDiscv5() {
+	d.mu.Lock()
+	d.stale = d.service != nil
+	d.mu.Unlock()
+	select {
+	case d.shards <- struct{}{}:
+	default:
+	}
+}
+
+// isStale tells whether discv5 is to begin anew.
+func (d *discovery) isStale() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.stale
 }
 
 // beginWith lets discv5 begin with some of the records told by a list or peer. No teller
@@ -234,8 +255,8 @@ func (d *discovery) walk(ctx context.Context) {
 		}
 		failures = 0
 		d.search(ctx, run, s)
-		if run.Err() != nil {
-			d.closeDiscv5() // paused
+		if run.Err() != nil || d.isStale() {
+			d.closeDiscv5() // paused, or to begin anew
 		}
 	}
 }
@@ -259,7 +280,7 @@ func (d *discovery) search(ctx, run context.Context, s *discv5.Service) {
 	defer done()
 	asking.Go(func() { d.askAround(ctx, s) })
 	found, stale, rest := 0, 0, walkPause
-	for ctx.Err() == nil && d.wantsDiscv5() {
+	for ctx.Err() == nil && d.wantsDiscv5() && !d.isStale() {
 		hungry, change := d.hunger.look()
 		if !hungry {
 			select {

@@ -29,6 +29,8 @@ type gater struct {
 	gate *gate // nil: always open
 	// mayDial judges an address, names resolved; nil: all are good.
 	mayDial func(peer.ID, ma.Multiaddr) bool
+	// mayCircuit tells whether circuits may be dialled at all; nil: they may not.
+	mayCircuit func() bool
 
 	mu    sync.Mutex
 	cuts  map[peer.ID]cut
@@ -135,6 +137,9 @@ func (g *gater) InterceptPeerDial(p peer.ID) bool { return g.isOpen() && g.allow
 
 // InterceptAddrDial implements connmgr.ConnectionGater.
 func (g *gater) InterceptAddrDial(p peer.ID, a ma.Multiaddr) bool {
+	if isCircuit(a) && (g.mayCircuit == nil || !g.mayCircuit()) {
+		return false
+	}
 	return g.mayDial == nil || g.isNamed(p, a) || g.mayDial(p, a)
 }
 

@@ -74,6 +74,10 @@ type Health struct {
 	HistoryRefused uint64
 	// Archive is the state of the archive of WithArchive; nil without one.
 	Archive *ArchiveHealth
+	// NAT is how others reach a node with [WithNAT]; nil without.
+	NAT *NATHealth
+	// Helper is what the node does for others that can't be reached.
+	Helper HelperHealth
 }
 
 // ShardHealth is the state of one shard.
@@ -105,7 +109,11 @@ type ShardHealth struct {
 	Refused map[string]uint64
 	// Validators are the plugged-in ones that aren't well.
 	Validators []ValidatorHealth
-	// Light is how light members are served; nil while the shard is relayed.
+	// StandIn is true while service peers serve a shard that is relayed, because it
+	// has no mesh ([WithNAT]). State is then that of a light member.
+	StandIn bool
+	// Light is how light members are served; nil while the shard is relayed, but for
+	// StandIn.
 	Light *LightHealth
 }
 
@@ -195,7 +203,9 @@ func (n *Node) Health() Health {
 		Discovery:   n.discovery.health(),
 
 		HistoryRefused: n.storeClient.Dropped(),
+		NAT:            n.nat.health(),
 	}
+	h.Helper.Point, h.Helper.Circuits = n.helper.stats()
 	for _, s := range n.static {
 		h.Static = append(h.Static, s.health())
 	}
@@ -249,6 +259,10 @@ func (s *shard) health(stats relay.ShardStats) ShardHealth {
 	}
 	if s.isLight() {
 		h.Mode, h.Mesh = ModeLight, 0
+		s.light.health(&h)
+	}
+	if s.isServed() {
+		h.StandIn = true
 		s.light.health(&h)
 	}
 	h.Reason = h.reason(s.node.cfg.profile.DLow)
@@ -314,18 +328,22 @@ func (h Health) summary() string {
 	if h.Peers == 0 {
 		return "no peers" + h.whyNoPeers()
 	}
+	unreachable := h.NAT.unreachable()
 	if a := h.Archive; a != nil && a.State != store.Ready {
 		return fmt.Sprintf("the archive is %s: %s", a.State, a.Reason)
 	}
 	for _, s := range h.Shards {
 		if s.Reason != "" && s.State == h.State {
-			return fmt.Sprintf("shard %s: %s", s.Shard, s.Reason)
+			return fmt.Sprintf("shard %s: %s", s.Shard, s.Reason) + prefixed("; ", unreachable)
 		}
 	}
 	for _, s := range h.Shards {
 		if s.Reason != "" {
 			return fmt.Sprintf("shard %s: %s", s.Shard, s.Reason)
 		}
+	}
+	if unreachable != "" {
+		return unreachable
 	}
 	return "all is well"
 }

@@ -19,18 +19,20 @@ import (
 	"github.com/libp2p/go-libp2p/p2p/security/noise"
 	quic "github.com/libp2p/go-libp2p/p2p/transport/quic"
 	"github.com/libp2p/go-libp2p/x/rate"
+	"go.uber.org/fx"
 
 	"github.com/status-im/shoal/filter"
 )
 
 // newHost makes the host that the options ask for; it doesn't listen yet. Yamux is
 // offered first; mplex is all that js-waku as shipped speaks.
-func newHost(c *config, gater connmgr.ConnectionGater) (host.Host, error) {
+func newHost(n *Node) (host.Host, error) {
+	c := n.cfg
 	resources, err := newResources(c)
 	if err != nil {
 		return nil, err
 	}
-	h, err := libp2p.New(
+	opts := []libp2p.Option{
 		libp2p.Identity(c.identity),
 		libp2p.NoListenAddrs,
 		libp2p.UserAgent(c.userAgent),
@@ -42,14 +44,10 @@ func newHost(c *config, gater connmgr.ConnectionGater) (host.Host, error) {
 		libp2p.Muxer(mplex.ID, mplex.DefaultTransport),
 		libp2p.ResourceManager(resources),
 		libp2p.ConnectionManager(connmgr.NullConnMgr{}),
-		libp2p.ConnectionGater(gater),
-		libp2p.DisableRelay(),
+		libp2p.ConnectionGater(n.gater),
 		libp2p.DisableMetrics(), // they would go to the global registry
-		// Finding out how others see this node isn't built yet. Until then nobody
-		// is asked, and the listen addresses are taken for what they are.
-		libp2p.ForceReachabilityPublic(),
-		libp2p.DisableIdentifyAddressDiscovery(),
-	)
+	}
+	h, err := libp2p.New(append(opts, natOptions(n)...)...)
 	if err != nil {
 		if closeErr := resources.Close(); closeErr != nil {
 			c.logger.Warn("closing the resource manager", "err", closeErr)
@@ -57,6 +55,27 @@ func newHost(c *config, gater connmgr.ConnectionGater) (host.Host, error) {
 		return nil, fmt.Errorf("waku: starting the host: %s", line(err))
 	}
 	return h, nil
+}
+
+// natOptions are how the host finds out whether others can reach it, and tells them.
+// Without WithNAT nobody is asked, and the listen addresses are taken for what they are.
+func natOptions(n *Node) (opts []libp2p.Option) {
+	c := n.cfg
+	if c.portMapping {
+		opts = append(opts, libp2p.NATPortMap())
+	}
+	if !c.network.Private && !c.noCircuits && len(c.listenAddrs) > 0 {
+		opts = append(opts, libp2p.EnableNATService()) // others may ask this node
+	}
+	if !c.nat {
+		return append(opts, libp2p.DisableRelay(), libp2p.ForceReachabilityPublic(), libp2p.DisableIdentifyAddressDiscovery())
+	}
+	return append(opts,
+		libp2p.EnableRelay(),
+		libp2p.EnableAutoNATv2(),
+		libp2p.AddrsFactory(n.nat.announce),
+		libp2p.WithFxOption(fx.Populate(&n.nat.punches.observed)),
+	)
 }
 
 // newResources bounds what strangers can make the host hold: connections in all,
@@ -133,7 +152,30 @@ func attempts(n int) int { return 4 * min(n, math.MaxInt/4) }
 // would call back peers that this node has just parted from.
 type calmHost struct{ host.Host }
 
-// NewStream implements host.Host.
+// NewStream implements host.Host. Gossip never goes through a circuit.
 func (h calmHost) NewStream(ctx context.Context, p peer.ID, ids ...protocol.ID) (network.Stream, error) {
+	if h.Host.Network().Connectedness(p) == network.Limited {
+		return nil, network.ErrLimitedConn
+	}
 	return h.Host.NewStream(network.WithNoDial(ctx, "relay"), p, ids...)
+}
+
+// SetStreamHandler implements host.Host. Nobody gossips through a circuit.
+func (h calmHost) SetStreamHandler(id protocol.ID, handle network.StreamHandler) {
+	h.Host.SetStreamHandler(id, onlyDirect(handle))
+}
+
+// SetStreamHandlerMatch implements host.Host.
+func (h calmHost) SetStreamHandlerMatch(id protocol.ID, match func(protocol.ID) bool, handle network.StreamHandler) {
+	h.Host.SetStreamHandlerMatch(id, match, onlyDirect(handle))
+}
+
+func onlyDirect(handle network.StreamHandler) network.StreamHandler {
+	return func(s network.Stream) {
+		if s.Conn().Stat().Limited {
+			_ = s.Reset()
+			return
+		}
+		handle(s)
+	}
 }

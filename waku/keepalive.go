@@ -54,6 +54,8 @@ func (k *keeper) run(ctx context.Context) {
 			k.tick(now, time.Now())
 		case <-k.node.networkChanged:
 			k.node.retryStatic()
+			k.node.circuitsChanged()
+			k.node.registerAnew()
 			for _, s := range k.node.shards.all() {
 				s.light.pingNow()
 			}
@@ -195,7 +197,9 @@ func (n *Node) pingOrDrop(ctx context.Context, p peer.ID) bool {
 // linked tells whether a connection to p still works, be it that the host has
 // yet to hear of its end.
 func (n *Node) linked(p peer.ID) bool {
-	return slices.ContainsFunc(n.host.Network().ConnsToPeer(p), func(c network.Conn) bool { return !c.IsClosed() })
+	return slices.ContainsFunc(n.host.Network().ConnsToPeer(p), func(c network.Conn) bool {
+		return !c.IsClosed() && !c.Stat().Limited
+	})
 }
 
 func (n *Node) ping(ctx context.Context, p peer.ID) (time.Duration, bool) {

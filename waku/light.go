@@ -102,12 +102,15 @@ func (n *Node) lightsChanged() {
 // wanted are the content topics that light members read, with the time since when,
 // and what the shard is to its members: relayed by one of them, or light for all.
 func (s *shard) wanted() (topics map[string]moment, relayed, light bool) {
+	standsIn := s.standsIn.Load()
 	s.mu.Lock()
 	var members []*Membership
 	for m := range s.members {
 		if m.mode == ModeRelay && !m.goingLight {
 			relayed = true
-			continue
+			if !standsIn {
+				continue
+			}
 		}
 		members = append(members, m)
 	}
@@ -139,7 +142,7 @@ func readBy(members []*Membership) map[string]moment {
 // relayed, as soon as its mesh has stood. mu is held.
 func (l *lightShard) toPush() (topics map[string]moment, light bool) {
 	topics, relayed, light := l.shard.wanted()
-	if relayed && (len(l.topics) == 0 || stood(l.shard.meshSince(), switchSettle)) {
+	if relayed && (len(l.topics) == 0 && !l.shard.standsIn.Load() || stood(l.shard.meshSince(), switchSettle)) {
 		return nil, false
 	}
 	return topics, light
@@ -339,7 +342,7 @@ func (l *lightShard) tell(light bool) {
 // liveSince is since when messages come as they are published: by the shard's mesh,
 // or by service peers. nil: they don't. The same stretch has the same pointer.
 func (s *shard) liveSince() *time.Time {
-	if !s.isLight() {
+	if !s.isLight() && !s.isServed() {
 		return s.meshSince()
 	}
 	s.light.mu.Lock()

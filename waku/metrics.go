@@ -69,7 +69,28 @@ var (
 	descNamed   = desc("waku_peer_exchange_answers_total", "Questions for peers, by what became of them.", "code")
 )
 
+var (
+	descReachability = desc("waku_nat_reachability", "Whether others can dial a node with WithNAT: 0 unknown, 1 public, 2 private.")
+	descCircuits     = desc("waku_nat_circuits", "Circuits through which others can reach this node.")
+	descRegistered   = desc("waku_nat_registrations", "Registrations of this node with rendezvous points.", "shard")
+	descPunches      = desc("waku_nat_hole_punches_total", "Circuits by whether a direct connection came of them.", "result")
+
+	descRelayReserved = desc("waku_circuit_relay_reservations", "Peers that others can reach through this node.")
+	descRelayOpen     = desc("waku_circuit_relay_circuits", "Circuits through this node that are open.")
+	descRelayGranted  = desc("waku_circuit_relay_reservations_total", "Reservations asked for, by what became of them; renewals aren't counted.", "result")
+	descRelayOpened   = desc("waku_circuit_relay_circuits_total", "Circuits asked for: opened, or declined by a limit of rate.", "result")
+	descRelayBytes    = desc("waku_circuit_relay_bytes_total", "Bytes that went through circuits, both directions together.")
+
+	descPointHeld     = desc("waku_rendezvous_registrations", "Registrations that this rendezvous point holds.")
+	descPointPeers    = desc("waku_rendezvous_peers", "Peers registered with this rendezvous point.")
+	descPointRequests = desc("waku_rendezvous_requests_total", "Requests to this rendezvous point, by what became of them.", "result")
+)
+
 var allDescs = []*prometheus.Desc{
+	descReachability, descCircuits, descRegistered, descPunches,
+	descRelayReserved, descRelayOpen, descRelayGranted, descRelayOpened, descRelayBytes,
+	descPointHeld, descPointPeers, descPointRequests,
+
 	descPeers, descMesh, descShardPeers, descDelivered, descDuplicates, descRefused, descInspected,
 	descMessages, descBytes, descTopicBytes, descControl, descDropped, descCut, descLost, descOutcome,
 	descOutcomeWhy, descKeys, descClock, descClockOffset, descStuck,
@@ -117,6 +138,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	w.counter(descHistoryRefused, n.storeClient.Dropped())
 	w.services(n)
 	w.discovery(n)
+	w.nat(n)
 	if h := n.archiver.health(); h != nil {
 		w.archive(h)
 	}
@@ -139,6 +161,49 @@ func (w metricWriter) discovery(n *Node) {
 		for code, v := range n.exchange.server.Stats().Answers {
 			w.counter(descNamed, v, strconv.Itoa(int(code)))
 		}
+	}
+}
+
+// nat writes how others reach this node, and whom it helps to be reached.
+func (w metricWriter) nat(n *Node) {
+	if h := n.nat.health(); h != nil {
+		w.gauge(descReachability, float64(h.Reachability))
+		w.gauge(descCircuits, float64(len(h.Circuits)))
+		for _, s := range n.shards.joined() {
+			count := 0
+			for _, r := range h.Registrations {
+				if r.Shard == s.shard {
+					count++
+				}
+			}
+			w.gauge(descRegistered, float64(count), s.shard.String())
+		}
+		w.counter(descPunches, h.Punched, "direct")
+		w.counter(descPunches, h.PunchFailed, "failed")
+	}
+	point, circuits := n.helper.stats()
+	if circuits != nil {
+		w.gauge(descRelayReserved, float64(circuits.Reservations))
+		w.gauge(descRelayOpen, float64(circuits.Circuits))
+		w.counter(descRelayGranted, circuits.Granted, "granted")
+		w.counter(descRelayGranted, circuits.Refused, "refused")
+		w.counter(descRelayOpened, circuits.Opened, "opened")
+		w.counter(descRelayOpened, circuits.Declined, "declined")
+		w.counter(descRelayBytes, circuits.Bytes)
+	}
+	if point != nil {
+		w.gauge(descPointHeld, float64(point.Registrations))
+		w.gauge(descPointPeers, float64(point.Peers))
+		w.counter(descPointRequests, point.Registered, "registered")
+		w.counter(descPointRequests, point.Renewed, "renewed")
+		w.counter(descPointRequests, point.Unregistered, "unregistered")
+		w.counter(descPointRequests, point.Discovered, "discovered")
+		refused := uint64(0)
+		for _, n := range point.Refused {
+			refused += n
+		}
+		w.counter(descPointRequests, refused, "refused")
+		w.counter(descPointRequests, point.Failed, "failed")
 	}
 }
 

@@ -26,15 +26,15 @@ func (d *discovery) needs() []peers.Need {
 	for _, s := range n.shards.joined() {
 		if s.isLight() {
 			light = true
-			needs = append(needs,
-				peers.Need{Shard: s.shard, Service: peers.Filter, Min: lightPeers, Target: filterPeersWanted},
-				peers.Need{Shard: s.shard, Service: peers.LightPush, Min: 1, Target: pushPeersWanted},
-			)
+			needs = append(needs, lightNeeds(s)...)
 		} else {
 			target := p.D + p.D/3
 			needs = append(needs, peers.Need{
 				Shard: s.shard, Service: peers.Relay, Min: p.DLow, Target: target, Outbound: max(p.DOut, target/3),
 			})
+			if s.seeksLight() {
+				needs = append(needs, lightNeeds(s)...)
+			}
 		}
 		needs = append(needs, peers.Need{Shard: s.shard, Service: peers.Store, Min: 0, Target: 1})
 	}

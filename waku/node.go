@@ -19,6 +19,7 @@ import (
 	"github.com/status-im/shoal/lightpush"
 	"github.com/status-im/shoal/peerexchange"
 	"github.com/status-im/shoal/relay"
+	"github.com/status-im/shoal/rendezvous"
 	"github.com/status-im/shoal/sharding"
 	"github.com/status-im/shoal/store"
 )
@@ -62,6 +63,14 @@ type Node struct {
 	exchanges      restTable
 	exchange       *exchangeService // nil unless options ask for it
 
+	// Being reached by others, and helping them to be.
+	nat          *natKeeper // nil without WithNAT
+	rendezvous   *rendezvous.Client
+	registration *registration // nil without WithNAT
+	helper       helper
+	points       restTable
+	meshes       chan struct{}
+
 	stamps    sync.Mutex
 	lastStamp time.Time
 	lastSent  atomic.Pointer[time.Time] // monotonic
@@ -94,14 +103,20 @@ func New(ctx context.Context, opts ...Option) (*Node, error) {
 		shards: shardTable{m: map[sharding.Shard]*shard{}},
 
 		networkChanged: make(chan struct{}, 1),
+		meshes:         make(chan struct{}, 1),
 	}
 	n.gate = newGate(n.tasks.ctx)
 	n.gater.gate = n.gate
 	n.state = newStateKeeper(cfg.state, func(name string, err error) {
 		cfg.logger.Warn("the state store failed", "name", name, "err", line(err))
 	})
-	for _, t := range []*restTable{&n.stores, &n.filters, &n.pushers, &n.exchanges} {
+	for _, t := range []*restTable{&n.stores, &n.filters, &n.pushers, &n.exchanges, &n.points} {
 		t.gate = n.gate
+	}
+	n.helper.node = n
+	n.gater.mayCircuit = n.mayCircuit
+	if cfg.nat {
+		n.nat = newNATKeeper(n)
 	}
 	n.clock = newClockWatch(cfg.now, cfg.window, n.peers.count, n.emit)
 	if err := n.start(ctx); err != nil {
@@ -127,6 +142,8 @@ func (n *Node) start(ctx context.Context) error {
 	n.storeClient = store.NewClient(n.host, store.ClientConfig{Verify: n.verifyHistory})
 	n.openArchive()
 	n.openServices()
+	n.openRegistration()
+	n.onClose(n.helper.close)
 	if err := n.openMetrics(); err != nil {
 		return err
 	}
@@ -149,6 +166,9 @@ func (n *Node) start(ctx context.Context) error {
 	n.tasks.start(n.keepGate)
 	n.tasks.start((&keeper{node: n}).run)
 	n.tasks.start(n.state.run)
+	if err := n.openNAT(); err != nil {
+		return err
+	}
 	if err := n.openDiscovery(ctx); err != nil {
 		return err
 	}
@@ -164,7 +184,7 @@ func (n *Node) openHost() error {
 	if n.host = n.cfg.host; n.host != nil {
 		return nil
 	}
-	h, err := newHost(n.cfg, n.gater)
+	h, err := newHost(n)
 	if err != nil {
 		return err
 	}
@@ -242,6 +262,7 @@ func (n *Node) onRelay(e relay.Event) {
 		if s := n.shards.get(e.Shard); s != nil {
 			s.meshChanged(e.Count)
 		}
+		n.meshesChanged()
 	case relay.ReaderLost:
 		n.emit(Event{Kind: MessagesLost, Shard: e.Shard})
 	case relay.ValidatorPanic:
@@ -383,6 +404,12 @@ func (n *Node) retryStatic() {
 
 // shardsChanged follows a Join or Leave.
 func (n *Node) shardsChanged() {
+	n.helper.review()
+	n.registerAnew()
+	n.meshesChanged()
+	if n.nat != nil {
+		n.nat.circuits.changed()
+	}
 	n.refreshRecord()
 	n.retryStatic()
 	n.discovery.shardsChanged()

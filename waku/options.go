@@ -219,6 +219,43 @@ func WithoutDiscv5() Option {
 	return func(c *config) { c.once("WithoutDiscv5") }
 }
 
+// WithNAT is for nodes that others may not be able to reach, behind a home router, say.
+// The node finds out whether they can (AutoNAT, versions 1 and 2), for as long as it
+// runs. If they can't, it reserves circuits at two relayers that it has dialled (circuit
+// relay v2), announces these in place of its own addresses, registers them with the
+// rendezvous points among its peers for each shard that it relays, and dials others of
+// its kind by theirs. A circuit only serves to make the direct connection (DCUtR), by TCP
+// or QUIC: nobody is a peer before that stands. A shard for which no mesh comes to stand
+// is served by filter and light push meanwhile. If others can reach the node, it does
+// none of that and helps as other relayers do, see [WithoutCircuitRelay].
+//
+// [Health] and events tell what happens. On a private network ([Network].Private)
+// nobody is behind anything, and nobody is asked. It can't be had with [WithHost].
+func WithNAT() Option { return func(c *config) { c.once("WithNAT"); c.nat = true } }
+
+// WithPortMapping asks the router to let others in, by UPnP or NAT-PMP, and announces
+// the address that it gives. Routers often lie or forget; with [WithNAT] the address is
+// held against what others see.
+func WithPortMapping() Option {
+	return func(c *config) { c.once("WithPortMapping"); c.portMapping = true }
+}
+
+// WithoutRendezvousPoint doesn't let others register with this node. By default a node
+// that relays a shard, and that others can reach, is a rendezvous point for it.
+func WithoutRendezvousPoint() Option {
+	return func(c *config) { c.once("WithoutRendezvousPoint"); c.noPoint = true }
+}
+
+// WithoutCircuitRelay doesn't let others be reached through this node, nor find out by
+// it whether they can be. By default a node that relays a shard, and that others can
+// reach, holds circuits ready for as many peers as half of the connections that others
+// may make ([WithMaxConns]: 100 of 300), no more than a quarter of them for peers that
+// don't carry a shard of its own. A circuit ends after two minutes or 128 KiB in one
+// direction; no more than four a second are opened in the long run, or 1 MiB/s in all.
+func WithoutCircuitRelay() Option {
+	return func(c *config) { c.once("WithoutCircuitRelay"); c.noCircuits = true }
+}
+
 // WithStateStore keeps what a restart should still know: good peers, which are dialled
 // first then, and lists of nodes; and the number of the node's record, which must
 // grow. See [StateDir]. Default: nothing is kept.

@@ -95,6 +95,10 @@ func (p *pausing) quiet(ctx context.Context) {
 	}
 	n.hangUp(ctx)
 	n.relay.Pause()
+	n.helper.review()
+	if n.registration != nil {
+		n.registration.registrar.Pause()
+	}
 	if n.filterServer != nil {
 		n.filterServer.EvictAll()
 	}
@@ -165,6 +169,10 @@ func (p *pausing) back() {
 	for _, s := range n.shards.all() {
 		s.tellExpired()
 		s.light.changed()
+	}
+	n.helper.review()
+	if n.registration != nil {
+		n.registration.registrar.Resume()
 	}
 	_, _, run, _ := n.gate.look()
 	slots := make(chan struct{}, redialAtOnce)

@@ -146,6 +146,19 @@ func (t *peerTable) carries(r *remote, news []sharding.Shard) []sharding.Shard {
 	return r.shards
 }
 
+// failed is why a handshake failed.
+func (t *peerTable) failed(r *remote) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return r.err
+}
+
+func (t *peerTable) roundTrip(r *remote) time.Duration {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return r.rtt
+}
+
 func (t *peerTable) foreign(r *remote) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -177,6 +190,12 @@ const connectionLost = "the connection was lost, or closed by the peer"
 // connected is told of every connection.
 func (n *Node) connected(_ network.Network, c network.Conn) {
 	p := c.RemotePeer()
+	if c.Stat().Limited { // a way to make a connection, and none itself
+		if n.nat != nil {
+			n.nat.punches.met(c)
+		}
+		return
+	}
 	if reason, cut := n.gater.isCut(p); cut { // only a host of the caller's lets it come so far
 		n.tasks.start(func(context.Context) { n.drop(p, reason) })
 		return
@@ -207,6 +226,9 @@ func (n *Node) connected(_ network.Network, c network.Conn) {
 		gone:    make(chan struct{}),
 	}
 	n.peers.m[p] = r
+	if n.nat != nil {
+		n.nat.punches.succeeded(c)
+	}
 	n.discovery.connected(r, c)
 	n.tasks.start(func(ctx context.Context) { n.shakeHands(ctx, r) })
 }
@@ -221,6 +243,12 @@ func (n *Node) meet(c network.Conn) {
 // disconnected is told of the end of every connection.
 func (n *Node) disconnected(nw network.Network, c network.Conn) {
 	p := c.RemotePeer()
+	if c.Stat().Limited {
+		if n.nat != nil {
+			n.nat.punches.parted(c)
+		}
+		return
+	}
 	n.peers.mu.Lock()
 	defer n.peers.mu.Unlock()
 	// Asked under the lock: a new connection must find the entry, or none.
@@ -233,6 +261,7 @@ func (n *Node) disconnected(nw network.Network, c network.Conn) {
 func (n *Node) lost(r *remote) {
 	delete(n.peers.m, r.id)
 	close(r.gone)
+	n.circuitsChanged()
 	n.discovery.lost(r)
 	n.lightsChanged()
 	reason := r.reason
@@ -294,6 +323,11 @@ func (n *Node) settle(r *remote, shards []sharding.Shard, why error) {
 	n.peers.mu.Unlock()
 	n.lightsChanged()
 	n.discovery.settled(r.id, why)
+	if why == nil && here {
+		n.circuitsChanged()
+		n.discovery.pointsChanged()
+		n.pointConnected(r.id)
+	}
 	if why != nil && here && !leftByItself {
 		n.cfg.logger.Info("peer turned away", "peer", r.id, "reason", why)
 		n.gater.reject(r.id, why.Error())
@@ -317,6 +351,12 @@ func (n *Node) connect(ctx context.Context, info peer.AddrInfo) (*remote, error)
 		return nil, &PeerError{Peer: info.ID, Reason: "can't be reached: " + line(err), Err: err}
 	}
 	r := n.peers.get(info.ID)
+	if r == nil && n.nat != nil {
+		if err := n.nat.punches.await(ctx, info.ID); err != nil {
+			return nil, err
+		}
+		r = n.peers.get(info.ID)
+	}
 	if r == nil {
 		for _, c := range n.host.Network().ConnsToPeer(info.ID) {
 			n.meet(c)
@@ -349,6 +389,22 @@ func (n *Node) verdictOn(r *remote) error {
 		return &PeerError{Peer: r.id, Reason: r.reason}
 	}
 	return &PeerError{Peer: r.id, Reason: connectionLost}
+}
+
+// circuitsChanged has a look at the circuits, because of a peer.
+func (n *Node) circuitsChanged() {
+	if n.nat != nil {
+		n.nat.circuits.changed()
+	}
+}
+
+// isMember tells whether a peer carries a shard that this node relays, by what it says or
+// by what it announced to relay.
+func (n *Node) isMember(r *remote) bool {
+	theirs := n.peers.carries(r, nil)
+	return slices.ContainsFunc(n.shards.joined(), func(s *shard) bool {
+		return n.relays(s.shard) && (slices.Contains(theirs, s.shard) || slices.Contains(n.relay.Peers(s.shard), r.id))
+	})
 }
 
 // speaks tells whether identify found a protocol at a peer.

@@ -179,7 +179,14 @@ func (n *Node) recordFields() (enr.Fields, error) {
 		}
 		f.Shards = set
 	}
+	if n.nat != nil {
+		f.Multiaddrs = n.nat.recordCircuits()
+	}
+	public := n.isPublic()
 	for _, a := range n.addrs() {
+		if isCircuit(a) || !public {
+			continue
+		}
 		ip, port, plain := tcpAddr(a)
 		if at, err := manet.ToIP(a); err == nil && !n.cfg.network.Private {
 			if ip, ok := netip.AddrFromSlice(at); ok && reach(ip.Unmap()) < publicReach {
@@ -196,7 +203,7 @@ func (n *Node) recordFields() (enr.Fields, error) {
 			f.IP6, f.TCP6 = ip, port
 		}
 	}
-	if at := n.cfg.discv5.Addr().Unmap(); at.Is4() && !at.IsUnspecified() && !f.IP4.IsValid() {
+	if at := n.cfg.discv5.Addr().Unmap(); (public || !at.IsPrivate()) && at.Is4() && !at.IsUnspecified() && !f.IP4.IsValid() {
 		f.IP4 = at
 	}
 	return f, nil

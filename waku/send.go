@@ -96,7 +96,7 @@ func (m *Membership) Send(ctx context.Context, contentTopic string, payload []by
 	if err := msg.CheckSize(m.shard.node.relay.MaxMessageSize()); err != nil {
 		return nil, err
 	}
-	if m.shard.isLight() {
+	if m.shard.isLight() || m.shard.isServed() {
 		return m.sendLight(ctx, run, msg, cfg.push)
 	}
 	running, done := during(ctx, run)

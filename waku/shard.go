@@ -47,6 +47,10 @@ type shard struct {
 	feed *filterFeed
 	// light takes part in the shard without relaying.
 	light *lightShard
+	// standsIn is true while light does so although the shard is relayed, because
+	// there is no mesh; mu guards since when.
+	standsIn  atomic.Bool
+	lacksMesh time.Time
 
 	// mesh and meshUp are written from relay's event loop, which mustn't wait for
 	// mu. meshUp is since when there is a mesh.

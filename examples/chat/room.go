@@ -20,10 +20,14 @@ type room struct {
 
 // enter starts a node and joins the community.
 func enter(ctx context.Context, s *settings) (*room, error) {
-	node, err := waku.New(ctx, append(s.finding.options(),
+	options := append(s.finding.options(),
 		waku.WithListenAddrs(s.listen...),
 		waku.WithStaticPeers(s.connect...),
-		waku.WithUserAgent("shoal-chat"))...)
+		waku.WithUserAgent("shoal-chat"))
+	if s.nat {
+		options = append(options, waku.WithNAT(), waku.WithPortMapping())
+	}
+	node, err := waku.New(ctx, options...)
 	if err != nil {
 		return nil, inFlags(err)
 	}

@@ -40,6 +40,7 @@ type settings struct {
 	keyFile string
 	open    bool
 	light   bool
+	nat     bool
 	newKey  string
 	connect []string
 	listen  []string
@@ -79,6 +80,7 @@ func flags(s *settings) *flag.FlagSet {
 	f.StringVar(&s.keyFile, "key-file", "", "`file` with the community's private key, 32 bytes in hex")
 	f.BoolVar(&s.open, "open", false, "the shard has no key: anybody may write")
 	f.BoolVar(&s.light, "light", false, "don't relay for others: service nodes bring and take the messages")
+	f.BoolVar(&s.nat, "nat", false, "this machine may be behind a home router: find out, and let the others in all the same")
 	f.Func("name", "`name` that the others see", func(text string) error {
 		name := clean(text, maxName)
 		if name == "" || name != strings.TrimSpace(text) {
@@ -137,6 +139,8 @@ func parse(args []string) (*settings, error) {
 		return nil, wrong("--key-file and --open contradict each other: a shard either has a key or has none")
 	case s.light && len(s.connect) == 0 && !s.finding.looks():
 		return nil, wrong("--light needs --connect, or a way to find service nodes, such as --bootnode: who doesn't relay hears and speaks through them")
+	case s.nat && len(s.listen) == 0:
+		return nil, wrong("--nat and --listen \"\" contradict each other: who doesn't listen can't let anybody in")
 	case len(s.connect) == 0 && len(s.listen) == 0 && !s.finding.looks():
 		return nil, wrong("with neither --connect nor --listen nobody could be met: give one of them, or --bootnode")
 	}

@@ -15,6 +15,7 @@ import (
 // looks for peers.
 type serviceSettings struct {
 	filter, lightPush, exchange bool
+	noPoint, noCircuits         bool
 	filterLimits                filter.ServerConfig
 	pushLimits                  lightpush.ServerConfig
 }
@@ -33,6 +34,19 @@ func (s *serviceSettings) flags(f *flag.FlagSet) {
 		return nil
 	})
 	f.BoolVar(&s.exchange, "peer-exchange", false, "name peers that are alive to whoever asks")
+	f.Func("rendezvous-point", "`on or off`: let members of the shards register here, so that they find each other (default on)", onOrOff(&s.noPoint))
+	f.Func("circuit-relay", "`on or off`: let members behind home routers be reached through this node, and make\ntheir direct connections; what they say doesn't go this way (default on)", onOrOff(&s.noCircuits))
+}
+
+// onOrOff sets off.
+func onOrOff(off *bool) func(string) error {
+	return func(text string) error {
+		if text != "on" && text != "off" {
+			return errors.New("want on or off")
+		}
+		*off = text == "off"
+		return nil
+	}
 }
 
 func count(into *int) func(string) error {
@@ -66,6 +80,12 @@ func (s *serviceSettings) options() (options []waku.Option) {
 	}
 	if s.exchange {
 		options = append(options, waku.WithPeerExchangeService(peerexchange.ServerConfig{}))
+	}
+	if s.noPoint {
+		options = append(options, waku.WithoutRendezvousPoint())
+	}
+	if s.noCircuits {
+		options = append(options, waku.WithoutCircuitRelay())
 	}
 	return options
 }

@@ -36,6 +36,8 @@ const (
 	firstHostRest    = 2 * time.Second
 	longestHostRest  = 2 * time.Minute
 	isolatedHostRest = 30 * time.Second
+	// longestCircuitRest is for a relay, as far as those behind it are concerned.
+	longestCircuitRest = 8 * time.Second
 
 	maxCuts  = 1024
 	maxID    = 64  // bytes
@@ -223,7 +225,11 @@ func (m *Manager) failed(e *entry, err error) {
 		for _, a := range e.addrs {
 			if h := m.hosts[a.host]; h != nil && !a.local {
 				h.failures++
-				h.until = m.now.Add(m.rest(firstHostRest, longestHost, h.failures))
+				longest := longestHost
+				if a.circuit { // more likely it is who lives behind it
+					longest = longestCircuitRest
+				}
+				h.until = m.now.Add(m.rest(firstHostRest, longest, h.failures))
 			}
 		}
 	}

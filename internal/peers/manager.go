@@ -81,8 +81,9 @@ type Manager struct {
 	cutIDs []peer.ID             // their keys
 	lists  map[string]bool       // signed trees that have told of peers
 
-	needs []need
-	kept  map[peer.ID]bool
+	circuits bool // may be dialled
+	needs    []need
+	kept     map[peer.ID]bool
 
 	pace    pace
 	refused map[string]uint64
@@ -118,6 +119,7 @@ type entry struct {
 	services Service
 	record   []byte
 	seq      uint64
+	signed   uint64 // the number of the last Signed sighting
 
 	// Dialling.
 	failures int
@@ -235,6 +237,14 @@ func (m *Manager) Keep(ids ...peer.ID) {
 	for _, id := range ids {
 		m.kept[id] = true
 	}
+}
+
+// UseCircuits says whether peers may be dialled through circuits (/p2p-circuit), which
+// is for nodes that nobody else can reach. At first they may not.
+func (m *Manager) UseCircuits(now time.Time, may bool) {
+	m.enter(now)
+	defer m.mu.Unlock()
+	m.circuits = may
 }
 
 // NetworkChanged ends all rests: what failed may be reachable from here. How often

@@ -123,6 +123,10 @@ type Sighting struct {
 	// replaces what a record says.
 	Record []byte
 	Seq    uint64
+	// Signed is true if there is no node record, but the peer itself has signed Info,
+	// and numbered it with Seq. It adds to what a record says, and its circuit
+	// addresses replace those of an older one.
+	Signed bool
 	// Source is the way it came, and From who told: a peer exchange service's id,
 	// a tree's URL. Tellers of one source are treated evenly, so those that may
 	// well be one should be given one name.

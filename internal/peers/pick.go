@@ -183,11 +183,11 @@ func (p *planning) covers(e *entry) (n int) {
 // open are the addresses at which a peer may be dialled now, the one first where it
 // was reached last.
 func (p *planning) open(e *entry) (out []*addr) {
-	if e.good != nil && p.admits(e, e.good) {
+	if p.mayUse(e.good) && p.admits(e, e.good) {
 		out = append(out, e.good)
 	}
 	for _, a := range e.addrs {
-		if (len(out) == 0 || !out[0].ma.Equal(a.ma)) && !p.hostRests(e, a).After(p.now) && p.admits(e, a) {
+		if p.mayUse(a) && (len(out) == 0 || !out[0].ma.Equal(a.ma)) && !p.hostRests(e, a).After(p.now) && p.admits(e, a) {
 			out = append(out, a)
 		}
 	}
@@ -196,11 +196,11 @@ func (p *planning) open(e *entry) (out []*addr) {
 
 // first is the first of open, nil if there is none.
 func (p *planning) first(e *entry) *addr {
-	if e.good != nil && p.admits(e, e.good) {
+	if p.mayUse(e.good) && p.admits(e, e.good) {
 		return e.good
 	}
 	for _, a := range e.addrs {
-		if p.admits(e, a) {
+		if p.mayUse(a) && p.admits(e, a) {
 			if !p.hostRests(e, a).After(p.now) {
 				return a
 			}

@@ -2,6 +2,7 @@ package peers
 
 import (
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -242,7 +243,7 @@ func (p *planning) gather() (any bool) {
 		return false
 	}
 	for _, e := range p.all.items {
-		if e.connected() || e.dialling() || !e.dialable() {
+		if e.connected() || e.dialling() || !p.mayReach(e) {
 			continue
 		}
 		var ready time.Time
@@ -276,10 +277,13 @@ func (p *planning) gather() (any bool) {
 	return any
 }
 
-// dialable reports whether a peer's time may come without anybody telling of it.
-func (e *entry) dialable() bool {
-	return (e.barred == notBarred || e.source.ours()) && (e.good != nil || len(e.addrs) > 0)
+// mayReach reports whether a peer's time may come without anybody telling of it.
+func (m *Manager) mayReach(e *entry) bool {
+	return (e.barred == notBarred || e.source.ours()) && (m.mayUse(e.good) || slices.ContainsFunc(e.addrs, m.mayUse))
 }
+
+// mayUse reports whether an address is one that this node dials at all.
+func (m *Manager) mayUse(a *addr) bool { return a != nil && (m.circuits || !a.circuit) }
 
 // ready is when a peer, and one of its addresses at least, will have rested.
 func (m *Manager) ready(e *entry) time.Time {
@@ -290,10 +294,13 @@ func (m *Manager) ready(e *entry) time.Time {
 		return e.until
 	}
 	var first time.Time
-	for i, a := range e.addrs {
-		until := m.hostRests(e, a)
-		if i == 0 || until.Before(first) {
-			first = until
+	some := false
+	for _, a := range e.addrs {
+		if !m.mayUse(a) {
+			continue
+		}
+		if until := m.hostRests(e, a); !some || until.Before(first) {
+			first, some = until, true
 		}
 	}
 	return latest(e.until, first)

@@ -254,6 +254,7 @@ func TestNetworks(t *testing.T) {
 
 	// Relays house many, and each of them is one host.
 	w := newWorld(t, config(1))
+	w.m.UseCircuits(w.now, true)
 	w.m.Want(w.now, []peers.Need{relays(1, 20, 20, 20)})
 	for n := 1; n <= 50; n++ {
 		at := maddr("/ip4/66.1.1.1/tcp/1/p2p/" + id(1000).String() + "/p2p-circuit")

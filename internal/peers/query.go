@@ -155,7 +155,7 @@ func (m *Manager) Known(id peer.ID) (Peer, bool) {
 	if e.barred != notBarred {
 		p.BarredTo = e.barUntil
 	}
-	if ready := m.ready(e); ready.After(m.now) && e.dialable() && !p.Connected {
+	if ready := m.ready(e); ready.After(m.now) && m.mayReach(e) && !p.Connected {
 		p.NextTry = ready
 	}
 	if e.good != nil {

@@ -69,7 +69,7 @@ func (m *Manager) found(s *Sighting) (refused string) {
 		return refusedCluster
 	}
 	e := m.known[s.Info.ID]
-	if e != nil && e.record != nil && (s.Record == nil && !s.Source.ours() || s.Record != nil && s.Seq < e.seq) {
+	if e != nil && e.record != nil && (s.Record == nil && !s.Source.ours() && !s.Signed || s.Record != nil && s.Seq < e.seq) {
 		return refusedOutdated
 	}
 	addrs := m.dialable(s)
@@ -83,7 +83,12 @@ func (m *Manager) found(s *Sighting) (refused string) {
 		return refusedHost
 	}
 	e = m.newEntry(s.Info.ID, s.Source)
-	e.services, e.record, e.seq = s.Services, slices.Clone(s.Record), s.Seq
+	e.services, e.record = s.Services, slices.Clone(s.Record)
+	if s.Signed {
+		e.signed = s.Seq
+	} else {
+		e.seq = s.Seq
+	}
 	e.carry(s.Shards)
 	by := s.teller()
 	if why := m.makeRoom(e, by); why != "" {
@@ -133,6 +138,18 @@ func (m *Manager) again(e *entry, s *Sighting, addrs []*addr) (refused string) {
 		}
 	case s.Record == nil:
 		more := slices.Clone(e.addrs)
+		if s.Signed {
+			if s.Seq < e.signed {
+				return refusedOutdated
+			}
+			if s.Seq > e.signed {
+				more = slices.DeleteFunc(more, func(a *addr) bool { return a.circuit })
+				if !slices.EqualFunc(e.circuits(), addrs, sameAddr) {
+					m.pardon(e)
+				}
+			}
+			e.signed = s.Seq
+		}
 		for _, a := range addrs {
 			if len(more) < maxAddrs && !slices.ContainsFunc(more, func(b *addr) bool { return b.ma.Equal(a.ma) }) {
 				more = append(more, a)
@@ -150,6 +167,18 @@ func (m *Manager) again(e *entry, s *Sighting, addrs []*addr) (refused string) {
 	}
 	e.seen = m.now
 	return ""
+}
+
+func sameAddr(a, b *addr) bool { return a.ma.Equal(b.ma) }
+
+// circuits are the addresses of a peer that lead through a relay.
+func (e *entry) circuits() (out []*addr) {
+	for _, a := range e.addrs {
+		if a.circuit {
+			out = append(out, a)
+		}
+	}
+	return out
 }
 
 // pardon ends a rest for a newer record's sake, but not time and again: who
