@@ -32,7 +32,7 @@ type DiscoveryHealth struct {
 
 // SourceHealth is how one source of peers is doing.
 type SourceHealth struct {
-	// Name is "DNS list <domain>", "discv5" or "peer exchange".
+	// Name is "DNS list <domain>", "discv5", "peer exchange" or "rendezvous".
 	Name string
 	// Records is how many nodes it has named.
 	Records int
@@ -84,7 +84,11 @@ func (d *discovery) health() DiscoveryHealth {
 // looks tells whether the node has been told where to look for peers.
 func (d *discovery) looks() bool {
 	c := d.node.cfg
-	return len(c.bootnodes)+len(c.trees) > 0 || c.discv5.IsValid() || len(d.sources) > 0
+	asked := false
+	for _, s := range d.sources {
+		asked = asked || s.Name != sourceRendezvous || s.Records > 0 // points are asked by the way
+	}
+	return len(c.bootnodes)+len(c.trees) > 0 || c.discv5.IsValid() || asked
 }
 
 // failures are the sources that failed.

@@ -22,8 +22,10 @@ const (
 	longestLookupPause = time.Hour
 	// lookupPoints is how many points are asked in a round: no one chooses alone.
 	lookupPoints = 3
-	// lookupIdle is the longest pause until is looked again for a point to ask.
-	lookupIdle = 30 * time.Second
+	// lookupLeast is the shortest pause between two rounds.
+	lookupLeast = 500 * time.Millisecond
+	// sourceRendezvous is the finder's name in Health.
+	sourceRendezvous = "rendezvous"
 	// maxLookups is how many points and shards are remembered.
 	maxLookups = 1024
 	// refusedAddress is why a registration isn't taken: this node can't dial it.
@@ -51,28 +53,23 @@ func (d *discovery) askPoints(ctx context.Context) {
 		if !ok {
 			return
 		}
-		due := d.lookUp(ctx, run, known, &found)
-		wait := lookupIdle
-		if !due.IsZero() {
-			wait = max(time.Until(due), 100*time.Millisecond)
+		var again <-chan time.Time // never, if there is nobody to ask
+		if due := d.lookUp(ctx, run, known, &found); !due.IsZero() {
+			again = time.After(max(time.Until(due), lookupLeast))
 		}
-		if !d.restForPoints(ctx, run, wait) {
+		_, change := d.hunger.look()
+		select {
+		case <-again:
+		case <-change:
+			if !pause(ctx, lookupLeast, nil) {
+				return
+			}
+		case <-d.points:
+		case <-run.Done():
+		case <-ctx.Done():
 			return
 		}
 	}
-}
-
-// restForPoints waits, or until another point is there.
-func (d *discovery) restForPoints(ctx, run context.Context, wait time.Duration) bool {
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-d.points:
-	case <-run.Done():
-	case <-ctx.Done():
-	}
-	return ctx.Err() == nil
 }
 
 // lacking are the shards that lack peers who relay them.
@@ -91,8 +88,13 @@ func (d *discovery) lacking() (shards []sharding.Shard) {
 // there is nobody.
 func (d *discovery) lookUp(ctx, run context.Context, known map[lookupKey]*lookup, found *int) (due time.Time) {
 	n := d.node
-	ready := n.points.ready(slices.DeleteFunc(n.peers.proven(), func(p peer.ID) bool { return !n.speaks(p, rendezvous.ID) }))
-	ready = n.peers.dialledFirst(ready)
+	speak := slices.DeleteFunc(n.peers.proven(), func(p peer.ID) bool { return !n.speaks(p, rendezvous.ID) })
+	for _, p := range speak {
+		if left, _ := n.points.rest(p); left > 0 && (due.IsZero() || due.After(time.Now().Add(left))) {
+			due = time.Now().Add(left)
+		}
+	}
+	ready := n.peers.dialledFirst(n.points.ready(speak))
 	for _, s := range d.lacking() {
 		asked := 0
 		for _, p := range ready {
@@ -134,6 +136,9 @@ func (d *discovery) askPoint(ctx, run context.Context, p peer.ID, s sharding.Sha
 	done()
 	if run.Err() != nil || ctx.Err() != nil {
 		return 0
+	}
+	if err != nil && n.peers.get(p) == nil {
+		return 0 // it left
 	}
 	var status *rendezvous.StatusError
 	switch {
@@ -178,7 +183,7 @@ func (d *discovery) askPoint(ctx, run context.Context, p peer.ID, s sharding.Sha
 	if err != nil {
 		err = fmt.Errorf("%s: %w", p, err)
 	}
-	d.note("rendezvous", *found, err)
+	d.note(sourceRendezvous, *found, err)
 	return news
 }
 

@@ -22,6 +22,7 @@ type helper struct {
 	point *rendezvous.Point
 	relay *circuitrelay.Relay
 	acl   *circuitACL
+	read  bool // what the last run kept
 	// kept is what the point knew when it was closed, for the next one.
 	kept []byte
 	// past is what earlier points and relays have done.
@@ -33,6 +34,22 @@ const statePoint = "rendezvous"
 
 // memoryOnly is how often a point without a store is saved: when it is closed.
 const memoryOnly = 24 * time.Hour
+
+// open reads what the last run's point knew, which the first point waits for.
+func (h *helper) open() {
+	n := h.node
+	if n.cfg.noPoint || n.cfg.state == nil {
+		h.read = true
+		return
+	}
+	n.tasks.start(func(ctx context.Context) {
+		kept := n.state.load(ctx, statePoint)
+		h.mu.Lock()
+		h.kept, h.read = kept, true
+		h.mu.Unlock()
+		h.review()
+	})
+}
 
 // relaysAny tells whether the node relays a shard.
 func (n *Node) relaysAny() bool {
@@ -50,7 +67,7 @@ func (h *helper) review() {
 	defer h.mu.Unlock()
 	n := h.node
 	helps := !n.isClosed() && n.gate.isOpen() && n.isPublic() && n.relaysAny() && n.listens()
-	if helps && !n.cfg.noPoint {
+	if helps && !n.cfg.noPoint && h.read {
 		h.openPoint()
 	} else {
 		h.closePoint()
@@ -117,12 +134,7 @@ func (n *Node) servesNamespace(ns string) bool {
 type pointState struct{ h *helper }
 
 // Load implements rendezvous.Snapshots.
-func (s pointState) Load() ([]byte, error) {
-	if s.h.kept != nil {
-		return s.h.kept, nil
-	}
-	return s.h.node.state.load(context.Background(), statePoint), nil
-}
+func (s pointState) Load() ([]byte, error) { return s.h.kept, nil }
 
 // Save implements rendezvous.Snapshots.
 func (s pointState) Save(b []byte) error {

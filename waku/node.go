@@ -143,6 +143,7 @@ func (n *Node) start(ctx context.Context) error {
 	n.openArchive()
 	n.openServices()
 	n.openRegistration()
+	n.helper.open()
 	n.onClose(n.helper.close)
 	if err := n.openMetrics(); err != nil {
 		return err

@@ -4,14 +4,17 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 	"sync"
 
 	"github.com/libp2p/go-libp2p/core/event"
+	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/proto"
 	ma "github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
 
 	"github.com/status-im/shoal/internal/enr"
+	"github.com/status-im/shoal/rendezvous"
 	"github.com/status-im/shoal/sharding"
 )
 
@@ -97,7 +100,7 @@ func (n *Node) openRecord(ctx context.Context) error {
 	if err := n.rebuildRecord(); err != nil {
 		return err
 	}
-	changes, err := n.host.EventBus().Subscribe(new(event.EvtLocalAddressesUpdated))
+	changes, err := n.host.EventBus().Subscribe([]any{new(event.EvtLocalAddressesUpdated), new(event.EvtPeerProtocolsUpdated)})
 	if err != nil {
 		return fmt.Errorf("waku: watching addresses: %w", err)
 	}
@@ -105,9 +108,13 @@ func (n *Node) openRecord(ctx context.Context) error {
 	n.tasks.start(func(ctx context.Context) {
 		for {
 			select {
-			case _, open := <-changes.Out():
+			case e, open := <-changes.Out():
 				if !open {
 					return
+				}
+				if theirs, ok := e.(event.EvtPeerProtocolsUpdated); ok {
+					n.protocolsChanged(theirs)
+					continue
 				}
 				n.refreshRecord()
 			case <-ctx.Done():
@@ -116,6 +123,17 @@ func (n *Node) openRecord(ctx context.Context) error {
 		}
 	})
 	return nil
+}
+
+// protocolsChanged follows what a connected peer begins to serve.
+func (n *Node) protocolsChanged(e event.EvtPeerProtocolsUpdated) {
+	if slices.Contains(e.Added, rendezvous.ID) {
+		n.discovery.pointsChanged()
+		n.pointConnected(e.Peer)
+	}
+	if slices.Contains(e.Added, proto.ProtoIDv2Hop) {
+		n.circuitsChanged()
+	}
 }
 
 // refreshRecord follows a change of shards or addresses.
