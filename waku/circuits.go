@@ -120,6 +120,8 @@ func (k *circuitKeeper) keep(ctx context.Context) {
 		case <-k.wake:
 		case <-run.Done():
 			look = circuitLook
+			k.prune(false, line(ErrPaused))
+			k.announce(false)
 		case <-ctx.Done():
 			return
 		}
@@ -138,7 +140,7 @@ func (k *circuitKeeper) tend(ctx, run context.Context, look time.Duration) (wait
 		}
 	}
 	wanted := k.wanted()
-	news = k.prune(wanted)
+	news = k.prune(wanted, "not needed any more")
 	if v := n.nat.verdict.Load(); v.is == ReachabilityUnknown && !wanted {
 		soonest(unknownFor - time.Since(v.since))
 	}
@@ -177,8 +179,8 @@ func (k *circuitKeeper) count() int {
 	return len(k.held)
 }
 
-// prune gives up circuits that are over, or not wanted.
-func (k *circuitKeeper) prune(wanted bool) (news bool) {
+// prune gives up circuits that are over, or not wanted for a reason.
+func (k *circuitKeeper) prune(wanted bool, unwanted string) (news bool) {
 	n := k.node
 	now := time.Now()
 	k.mu.Lock()
@@ -187,7 +189,7 @@ func (k *circuitKeeper) prune(wanted bool) (news bool) {
 		why := ""
 		switch {
 		case !wanted:
-			why = "not needed any more"
+			why = unwanted
 		case n.peers.get(p) != c.remote:
 			why = connectionLost
 		case !now.Before(c.expires):

@@ -22,6 +22,7 @@ type helper struct {
 	point *rendezvous.Point
 	relay *circuitrelay.Relay
 	acl   *circuitACL
+	tests *reachTester
 	read  bool // what the last run kept
 	// kept is what the point knew when it was closed, for the next one.
 	kept []byte
@@ -164,6 +165,12 @@ func (h *helper) openRelay() {
 		return
 	}
 	h.relay = r
+	if n.nat != nil || n.cfg.host != nil || n.cfg.network.Private {
+		return
+	}
+	if h.tests, err = newReachTester(n); err != nil {
+		n.cfg.logger.Warn("others can't be told whether they can be reached", "err", line(err))
+	}
 }
 
 func (h *helper) closeRelay() {
@@ -173,7 +180,12 @@ func (h *helper) closeRelay() {
 	if err := h.relay.Close(); err != nil {
 		h.node.cfg.logger.Debug("closing the circuit relay", "err", line(err))
 	}
-	h.relay = nil
+	if h.tests != nil {
+		if err := h.tests.close(); err != nil {
+			h.node.cfg.logger.Debug("closing AutoNAT", "err", line(err))
+		}
+	}
+	h.relay, h.tests = nil, nil
 	h.acl.clear()
 }
 

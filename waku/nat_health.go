@@ -83,7 +83,7 @@ func (k *natKeeper) failure(h *NATHealth, punch string) string {
 		case !n.listens():
 			why = append(why, "it doesn't listen, so nobody can be let in")
 		case len(h.Circuits) == 0:
-			why = append(why, "no relayer gives it a circuit"+prefixed(": ", k.circuits.lastFailure()))
+			why = append(why, "no peer gives it a circuit"+prefixed(": ", k.circuits.lastFailure()))
 		case len(h.Registrations) == 0:
 			why = append(why, "no rendezvous point knows it"+prefixed(": ", n.registration.lastFailure()))
 		}

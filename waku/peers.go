@@ -13,6 +13,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/protocol"
 	"github.com/libp2p/go-libp2p/p2p/net/swarm"
 
+	"github.com/status-im/shoal/internal/reqresp"
 	"github.com/status-im/shoal/relay"
 	"github.com/status-im/shoal/sharding"
 )
@@ -26,6 +27,10 @@ const (
 	// uselessTimeout bounds asking all such peers again, uselessAtOnce at a time.
 	uselessTimeout = 8 * time.Second
 	uselessAtOnce  = 32
+	// testerGrace is how long somebody may stay who doesn't say what it is, and may
+	// have been asked to find out whether it can reach this node: AutoNAT dials back
+	// from a host of its own, several times.
+	testerGrace = 3 * time.Second
 )
 
 // remote is a connected peer. Its fields are guarded by peerTable's mu, except
@@ -236,6 +241,9 @@ func (n *Node) connected(_ network.Network, c network.Conn) {
 // meet makes sure that a connection is known, even if its start was told before
 // anybody listened, or is about to be told.
 func (n *Node) meet(c network.Conn) {
+	if c.Stat().Limited {
+		return
+	}
 	n.connected(n.host.Network(), c)
 	n.disconnected(n.host.Network(), c) // if its end was told before
 }
@@ -314,10 +322,11 @@ func (n *Node) settle(r *remote, shards []sharding.Shard, why error) {
 	here := n.peers.m[r.id] == r
 	var silence *silenceError
 	leftByItself := (!here || !n.gate.isOpen()) && errors.As(why, &silence)
+	tester := n.nat != nil && r.inbound && errors.As(why, &silence) && errors.Is(silence.err, reqresp.ErrUnsupported)
 	switch {
 	case why == nil && here:
 		n.emit(Event{Kind: PeerConnected, Peer: r.id})
-	case why != nil && !leftByItself:
+	case why != nil && !leftByItself && !tester:
 		n.emit(Event{Kind: PeerRejected, Peer: r.id, Reason: why.Error()})
 	}
 	n.peers.mu.Unlock()
@@ -327,6 +336,13 @@ func (n *Node) settle(r *remote, shards []sharding.Shard, why error) {
 		n.circuitsChanged()
 		n.discovery.pointsChanged()
 		n.pointConnected(r.id)
+	}
+	if tester && here {
+		n.tasks.start(func(ctx context.Context) {
+			pause(ctx, testerGrace, r.gone)
+			n.drop(r.id, why.Error())
+		})
+		return
 	}
 	if why != nil && here && !leftByItself {
 		n.cfg.logger.Info("peer turned away", "peer", r.id, "reason", why)
@@ -340,6 +356,11 @@ func (n *Node) connect(ctx context.Context, info peer.AddrInfo) (*remote, error)
 	n.gater.pardon(info.ID)
 	if reason, cut := n.gater.isCut(info.ID); cut {
 		return nil, &PeerError{Peer: info.ID, Reason: "was cut, which lasts ten minutes: " + reason}
+	}
+	if !n.mayCircuit() {
+		if info.Addrs = slices.DeleteFunc(slices.Clone(info.Addrs), isCircuit); len(info.Addrs) == 0 {
+			return nil, &PeerError{Peer: info.ID, Reason: "is to be reached through a relayer, which is for nodes that others can't reach (WithNAT)"}
+		}
 	}
 	if s, ok := n.host.Network().(*swarm.Swarm); ok {
 		s.Backoff().Clear(info.ID) // whoever calls this decides when
