@@ -96,7 +96,7 @@ func (k *circuitKeeper) changed() {
 // can't be reached.
 func (k *circuitKeeper) wanted() bool {
 	n := k.node
-	return n.nat.isPrivate() && n.relaysAny() && len(n.nat.own()) > 0
+	return n.nat.isPrivate() && n.relaysAny() && len(n.nat.own()) > 0 && n.nat.punches.isReady()
 }
 
 func (k *circuitKeeper) keep(ctx context.Context) {

@@ -61,6 +61,7 @@ type discovery struct {
 	service  *discv5.Service                    // nil: discv5 doesn't run
 	stale    bool                               // it is to begin anew
 	boot     map[string]map[peer.ID]*enr.Record // what it begins with, beside the options', by who told
+	fresh    map[lookupKey]bool                 // points to be asked at once
 	saved    time.Time                          // when peers were kept last
 	missing  []peers.Missing
 	scarce   time.Time // since when too few are connected; zero: they aren't
@@ -86,7 +87,8 @@ func (n *Node) makeDiscovery() {
 	d := &discovery{
 		node: n, wake: make(chan struct{}, 1), shards: make(chan struct{}, 1), points: make(chan struct{}, 1),
 		sources: map[string]*SourceHealth{}, watchers: map[*watcher]struct{}{}, seen: map[peer.ID]uint64{}, facts: map[peer.ID]facts{},
-		boot: map[string]map[peer.ID]*enr.Record{}, refused: map[string]uint64{},
+		fresh: map[lookupKey]bool{},
+		boot:  map[string]map[peer.ID]*enr.Record{}, refused: map[string]uint64{},
 	}
 	d.hunger.change = make(chan struct{})
 	d.book = peers.New(peers.Config{

@@ -18,7 +18,7 @@ import (
 const (
 	// lookupPause is how long a rendezvous point isn't asked again about a shard,
 	// doubled up to longestLookupPause while it names nobody new.
-	lookupPause        = 5 * time.Second
+	lookupPause        = 2 * time.Second
 	longestLookupPause = time.Hour
 	// lookupPoints is how many points are asked in a round: no one chooses alone.
 	lookupPoints = 3
@@ -72,6 +72,25 @@ func (d *discovery) askPoints(ctx context.Context) {
 	}
 }
 
+// registeredAt has a point asked at once about a shard that this node has registered
+// for: of two who do, the second one finds the first.
+func (d *discovery) registeredAt(p peer.ID, s sharding.Shard) {
+	d.mu.Lock()
+	if len(d.fresh) < maxLookups {
+		d.fresh[lookupKey{p, s}] = true
+	}
+	d.mu.Unlock()
+	d.pointsChanged()
+}
+
+func (d *discovery) takeFresh(key lookupKey) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	fresh := d.fresh[key]
+	delete(d.fresh, key)
+	return fresh
+}
+
 // lacking are the shards that lack peers who relay them.
 func (d *discovery) lacking() (shards []sharding.Shard) {
 	d.mu.Lock()
@@ -103,6 +122,9 @@ func (d *discovery) lookUp(ctx, run context.Context, known map[lookupKey]*lookup
 			}
 			key := lookupKey{p, s}
 			l := known[key]
+			if d.takeFresh(key) && l != nil {
+				l.next = time.Time{}
+			}
 			if l == nil {
 				if len(known) >= maxLookups {
 					clear(known)

@@ -69,7 +69,7 @@ type natVerdict struct {
 
 func newNATKeeper(n *Node) *natKeeper {
 	k := &natKeeper{node: n}
-	k.punches = punchTable{node: n, m: map[peerID]*meeting{}}
+	k.punches = punchTable{node: n, m: map[peerID]*meeting{}, seen: make(chan struct{}, 1), ready: make(chan struct{})}
 	k.circuits = newCircuitKeeper(n)
 	k.verdict.Store(&natVerdict{since: time.Now(), at: n.cfg.now(), why: "nobody has tried yet"})
 	return k
@@ -108,10 +108,7 @@ func (n *Node) openNAT() error {
 	if err := k.circuits.open(); err != nil {
 		return err
 	}
-	n.discovery.book.UseCircuits(time.Now(), true)
-	if err := n.openPunching(); err != nil {
-		return err
-	}
+	n.tasks.start(k.punches.prepare)
 	n.tasks.start(func(ctx context.Context) {
 		k.review()
 		for {
@@ -156,7 +153,7 @@ func (k *natKeeper) review() {
 	if is != was.is {
 		n.cfg.logger.Info("reachability", "is", is, "because", why)
 		n.emit(Event{Kind: ReachabilityChanged, Reachability: is, Reason: why})
-		n.discovery.book.UseCircuits(time.Now(), is != ReachabilityPublic)
+		k.useCircuits()
 		n.discovery.reopenDiscv5()
 		n.meshesChanged()
 	}
@@ -166,6 +163,11 @@ func (k *natKeeper) review() {
 	n.refreshRecord()
 	n.registerAnew()
 	n.discovery.changed()
+}
+
+// useCircuits tells the book whether others may be dialled through circuits.
+func (k *natKeeper) useCircuits() {
+	k.node.discovery.book.UseCircuits(time.Now(), k.node.mayCircuit() && k.punches.isReady())
 }
 
 // judge weighs what is known: what others have reached counts most. That somebody

@@ -82,6 +82,8 @@ func (k *natKeeper) failure(h *NATHealth, punch string) string {
 		switch {
 		case !n.listens():
 			why = append(why, "it doesn't listen, so nobody can be let in")
+		case !k.punches.isReady():
+			why = append(why, "no peer has said yet where it sees this node")
 		case len(h.Circuits) == 0:
 			why = append(why, "no peer gives it a circuit"+prefixed(": ", k.circuits.lastFailure()))
 		case len(h.Registrations) == 0:

@@ -22,6 +22,6 @@ func TestNATOnSockets(t *testing.T) {
 	require.Empty(t, n.Addrs())
 	require.NotContains(t, n.Health().NAT.Reason, "nobody")
 	p2ptest.Eventually(t, func() bool { return n.Health().NAT.Failure != "" }, "%+v", n.Health().NAT)
-	require.Contains(t, n.Health().Summary, "no peer gives it a circuit")
+	require.Contains(t, n.Health().Summary, "no peer has said yet where it sees this node")
 	t.Log(n.Health().Summary)
 }

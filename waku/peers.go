@@ -12,6 +12,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
 	"github.com/libp2p/go-libp2p/p2p/net/swarm"
+	ma "github.com/multiformats/go-multiaddr"
 
 	"github.com/status-im/shoal/internal/reqresp"
 	"github.com/status-im/shoal/relay"
@@ -333,6 +334,9 @@ func (n *Node) settle(r *remote, shards []sharding.Shard, why error) {
 	n.lightsChanged()
 	n.discovery.settled(r.id, why)
 	if why == nil && here {
+		if n.nat != nil {
+			n.nat.punches.peersChanged()
+		}
 		n.circuitsChanged()
 		n.discovery.pointsChanged()
 		n.pointConnected(r.id)
@@ -360,6 +364,10 @@ func (n *Node) connect(ctx context.Context, info peer.AddrInfo) (*remote, error)
 	if !n.mayCircuit() {
 		if info.Addrs = slices.DeleteFunc(slices.Clone(info.Addrs), isCircuit); len(info.Addrs) == 0 {
 			return nil, &PeerError{Peer: info.ID, Reason: "is to be reached through a relayer, which is for nodes that others can't reach (WithNAT)"}
+		}
+	} else if !slices.ContainsFunc(info.Addrs, func(a ma.Multiaddr) bool { return !isCircuit(a) }) && len(info.Addrs) > 0 {
+		if err := n.nat.punches.awaitReady(ctx, info.ID); err != nil {
+			return nil, err
 		}
 	}
 	if s, ok := n.host.Network().(*swarm.Swarm); ok {

@@ -28,6 +28,10 @@ const (
 	// after punchRetry: with circuits in both directions neither listens.
 	punchRetries = 3
 	punchRetry   = 500 * time.Millisecond
+	// readyLook and readyLooks are how often is looked whether the host has taken note
+	// of what a new peer said.
+	readyLook  = 50 * time.Millisecond
+	readyLooks = 40
 	// circuitGrace is how long a circuit stays beside the direct connection: the
 	// other side may be about to find out.
 	circuitGrace = time.Second
@@ -41,6 +45,8 @@ type peerID = peer.ID
 type punchTable struct {
 	node     *Node
 	observed basichost.ObservedAddrsManager // nil: unknown
+	seen     chan struct{}                  // another peer sees the node somewhere
+	ready    chan struct{}                  // closed when holes can be punched
 	service  *holepunch.Service
 
 	mu              sync.Mutex
@@ -81,20 +87,78 @@ func (m *meeting) end() {
 	}
 }
 
-// openPunching mounts DCUtR.
-func (n *Node) openPunching() error {
+// prepare mounts DCUtR as soon as anybody sees the node somewhere. Circuits that came
+// before would be of no use: there would be nothing to tell the other side.
+func (t *punchTable) prepare(ctx context.Context) {
+	n := t.node
 	h, ok := n.host.(interface{ IDService() identify.IDService })
 	if !ok {
-		return nil
+		return
 	}
-	t := &n.nat.punches
+	for looks := 0; len(t.own()) == 0; {
+		run, ok := n.gate.pass(ctx)
+		if !ok {
+			return
+		}
+		var again <-chan time.Time
+		if looks < readyLooks { // the host is about to note what a peer has said
+			again = time.After(readyLook)
+			looks++
+		}
+		select {
+		case <-again:
+		case <-t.seen:
+			looks = 0
+		case <-run.Done():
+		case <-ctx.Done():
+			return
+		}
+	}
 	s, err := holepunch.NewService(n.host, h.IDService(), t.own, holepunch.DirectDialTimeout(punchTry), holepunch.WithTracer(t))
 	if err != nil {
-		return fmt.Errorf("waku: hole punching: %w", err)
+		n.cfg.logger.Warn("no hole punching", "err", line(err))
+		return
 	}
+	t.mu.Lock()
 	t.service = s
-	n.onClose(s.Close)
-	return nil
+	t.mu.Unlock()
+	close(t.ready)
+	n.nat.useCircuits()
+	n.nat.circuits.changed()
+	n.discovery.changed()
+	<-ctx.Done()
+	if err := s.Close(); err != nil {
+		n.cfg.logger.Debug("closing hole punching", "err", line(err))
+	}
+}
+
+// isReady tells whether holes can be punched.
+func (t *punchTable) isReady() bool {
+	select {
+	case <-t.ready:
+		return true
+	default:
+		return false
+	}
+}
+
+// peersChanged says that somebody has come, who sees the node somewhere. It doesn't
+// wait.
+func (t *punchTable) peersChanged() {
+	select {
+	case t.seen <- struct{}{}:
+	default:
+	}
+}
+
+// awaitReady waits until holes can be punched.
+func (t *punchTable) awaitReady(ctx context.Context, p peer.ID) error {
+	select {
+	case <-t.ready:
+		return nil
+	case <-ctx.Done():
+		return &PeerError{Peer: p, Reason: "is to be reached through a relayer, and no peer has said yet where it sees this node", Err: context.Cause(ctx)}
+	}
 }
 
 // own are the addresses at which the node may be met: its own public ones, and those
@@ -284,11 +348,11 @@ func (t *punchTable) Trace(e *holepunch.Event) {
 			m.end()
 			return
 		}
+		service := t.service
 		t.node.tasks.start(func(ctx context.Context) {
-			if !pause(ctx, punchRetry, m.over) {
-				return
+			if pause(ctx, punchRetry, m.over) {
+				_ = service.DirectConnect(m.peer) // tells by itself what became of it
 			}
-			_ = t.service.DirectConnect(m.peer) // tells by itself what became of it
 		})
 	case *holepunch.EndHolePunchEvt:
 		if x.Success {

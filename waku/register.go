@@ -69,6 +69,7 @@ func (x registerer) Register(ctx context.Context, p peer.ID, ns string, addrs []
 		}
 		x.r.told[at] = true
 		n.emit(Event{Kind: RendezvousRegistered, Peer: p, Shard: s})
+		n.discovery.registeredAt(p, s)
 	}
 	return granted, nil
 }
