@@ -8,6 +8,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
 
 	"github.com/status-im/shoal/filter"
 	"github.com/status-im/shoal/internal/enr"
@@ -150,8 +151,11 @@ func NATOn(h host.Host) Option {
 	return func(c *config) { c.once("WithHost"); c.host, c.nat = h, true }
 }
 
-// ReviewNAT has a node judge at once whether others can reach it.
-func ReviewNAT(n *Node) { n.nat.review() }
+// WhereKnown are the addresses of a peer in a node's book.
+func WhereKnown(n *Node, p peer.ID) []ma.Multiaddr {
+	known, _ := n.discovery.book.Known(p)
+	return known.Info.Addrs
+}
 
 // MeetingsOf is with how many peers only circuits stand.
 func MeetingsOf(n *Node) int {

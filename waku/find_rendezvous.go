@@ -18,7 +18,7 @@ import (
 const (
 	// lookupPause is how long a rendezvous point isn't asked again about a shard,
 	// doubled up to longestLookupPause while it names nobody new.
-	lookupPause        = 2 * time.Second
+	lookupPause        = time.Second
 	longestLookupPause = time.Hour
 	// lookupPoints is how many points are asked in a round: no one chooses alone.
 	lookupPoints = 3
@@ -137,10 +137,9 @@ func (d *discovery) lookUp(ctx, run context.Context, known map[lookupKey]*lookup
 				news := d.askPoint(ctx, run, p, s, l, found)
 				if news > 0 {
 					l.pause = lookupPause
-				} else {
-					l.pause = min(2*l.pause, longestLookupPause)
 				}
 				l.next = time.Now().Add(l.pause)
+				l.pause = min(2*l.pause, longestLookupPause)
 			}
 			if due.IsZero() || l.next.Before(due) {
 				due = l.next

@@ -56,6 +56,9 @@ func (k *keeper) run(ctx context.Context) {
 			k.node.retryStatic()
 			k.node.circuitsChanged()
 			k.node.registerAnew()
+			if k.node.nat != nil {
+				k.node.nat.stale()
+			}
 			for _, s := range k.node.shards.all() {
 				s.light.pingNow()
 			}
@@ -189,6 +192,9 @@ func (n *Node) pingOrDrop(ctx context.Context, p peer.ID) bool {
 		if !n.linked(p) {
 			return false // it left meanwhile, which isn't silence
 		}
+	}
+	if n.peers.isPunched(p) {
+		n.nat.stale()
 	}
 	n.drop(p, "no answer to pings")
 	return false

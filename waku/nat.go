@@ -54,8 +54,10 @@ type natKeeper struct {
 	verdict   atomic.Pointer[natVerdict]
 	reviewing sync.Mutex // one review after the other
 
-	mu sync.Mutex
-	v1 network.Reachability // AutoNAT v1's opinion
+	mu   sync.Mutex
+	v1   network.Reachability // AutoNAT v1's opinion
+	seen time.Time            // when relayers were dialled anew last
+	anew time.Duration        // until it may be done again
 }
 
 // natVerdict doesn't change.

@@ -351,7 +351,11 @@ func TestCircuitRelayUnderSiege(t *testing.T) {
 		first, err := reserve(one(), false)
 		require.NoError(t, err)
 		granted := 1
-		for range 100 { // strangers
+		strangers, members, span := 100, most-most/4, time.Minute
+		if testing.Short() {
+			strangers, members, span = 30, 3, 3*time.Second
+		}
+		for range strangers {
 			if _, err := reserve(one(), false); err == nil {
 				granted++
 			}
@@ -359,14 +363,16 @@ func TestCircuitRelayUnderSiege(t *testing.T) {
 		require.Equal(t, most/4, granted)
 		member, err := reserve(w.host(p2ptest.HostConfig{}), true)
 		require.NoError(t, err)
-		for range most - granted - 1 {
+		for range members - 1 {
 			_, err = reserve(one(), true)
 			require.NoError(t, err)
 		}
-		_, err = reserve(one(), true)
-		require.Error(t, err)
 		st := r.Health().Helper.Circuits
-		require.Equal(t, most, st.Reservations)
+		require.Equal(t, granted+members, st.Reservations)
+		if st.Reservations == most {
+			_, err = reserve(one(), true)
+			require.Error(t, err)
+		}
 		_, err = circuit.Reserve(t.Context(), first, target) // renewed
 		require.NoError(t, err)
 
@@ -388,10 +394,6 @@ func TestCircuitRelayUnderSiege(t *testing.T) {
 		require.NoError(t, err)
 		began := time.Now()
 		sent, opened := 0, 0
-		span := time.Minute
-		if testing.Short() {
-			span = 10 * time.Second
-		}
 		for time.Since(began) < span {
 			ctx, cancel := context.WithTimeout(network.WithAllowLimitedConn(t.Context(), "test"), 10*time.Second)
 			if err := caller.Connect(ctx, *to); err == nil {
@@ -416,7 +418,7 @@ func TestCircuitRelayUnderSiege(t *testing.T) {
 		require.LessOrEqual(t, after.Bytes, uint64(10<<20))
 		require.Positive(t, after.Bytes)
 		require.LessOrEqual(t, opened, 24+31)
-		require.Equal(t, most, after.Reservations)
+		require.Equal(t, granted+members, after.Reservations)
 	})
 }
 

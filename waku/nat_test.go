@@ -165,6 +165,11 @@ func TestNATMembersMeet(t *testing.T) {
 		}
 		require.Zero(t, waku.MeetingsOf(a)+waku.MeetingsOf(b))
 
+		// Where it stands is good for this connection alone.
+		for _, at := range waku.WhereKnown(a, b.PeerID()) {
+			require.Contains(t, at.String(), "/p2p-circuit")
+		}
+
 		// The relayer is gone, and the chat goes on.
 		used := r.Health().Helper.Circuits.Bytes
 		require.Positive(t, used)

@@ -114,7 +114,7 @@ func (n *Node) acquaintances() []peer.AddrInfo {
 	n.peers.mu.Lock()
 	var all []known
 	for id, r := range n.peers.m {
-		if r.proven && !n.isStatic(id) {
+		if r.proven && !r.punched && !n.isStatic(id) {
 			k := known{peer.AddrInfo{ID: id}, r.inbound}
 			if addr, err := ma.NewMultiaddr(r.addr); err == nil && !r.inbound {
 				k.info.Addrs = []ma.Multiaddr{addr}

@@ -43,6 +43,7 @@ type remote struct {
 	since   time.Time // the node's clock
 	began   time.Time // monotonic
 	proven  bool      // belongs to the network
+	punched bool      // connected through a hole: its address is good for nothing else
 	shards  []sharding.Shard
 	rtt     time.Duration
 	reason  string // why this node ends it
@@ -159,6 +160,13 @@ func (t *peerTable) failed(r *remote) error {
 	return r.err
 }
 
+// isPunched tells whether a peer is connected through a hole.
+func (t *peerTable) isPunched(p peer.ID) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.m[p] != nil && t.m[p].punched
+}
+
 func (t *peerTable) roundTrip(r *remote) time.Duration {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -232,10 +240,11 @@ func (n *Node) connected(_ network.Network, c network.Conn) {
 		gone:    make(chan struct{}),
 	}
 	n.peers.m[p] = r
-	if n.nat != nil {
-		n.nat.punches.succeeded(c)
-	}
 	n.discovery.connected(r, c)
+	if n.nat != nil && n.nat.punches.succeeded(c) {
+		r.punched = true
+		n.discovery.book.Borrowed(time.Now(), p)
+	}
 	n.tasks.start(func(ctx context.Context) { n.shakeHands(ctx, r) })
 }
 
@@ -270,6 +279,9 @@ func (n *Node) disconnected(nw network.Network, c network.Conn) {
 func (n *Node) lost(r *remote) {
 	delete(n.peers.m, r.id)
 	close(r.gone)
+	if r.punched { // who dials there again spoils the next hole
+		n.host.Peerstore().ClearAddrs(r.id)
+	}
 	n.circuitsChanged()
 	n.discovery.lost(r)
 	n.lightsChanged()

@@ -241,16 +241,17 @@ func (t *punchTable) parted(c network.Conn) {
 	}
 }
 
-// succeeded is told of every direct connection.
-func (t *punchTable) succeeded(c network.Conn) {
+// succeeded is told of every direct connection, and tells whether it came of a circuit.
+func (t *punchTable) succeeded(c network.Conn) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	m := t.m[c.RemotePeer()]
 	if m == nil || m.at != nil {
-		return
+		return false
 	}
 	m.at = c.RemoteMultiaddr()
 	close(m.direct)
+	return true
 }
 
 var errNoPunch = errors.New("no direct connection came of the circuit in time")
@@ -291,6 +292,7 @@ func (t *punchTable) attend(ctx context.Context, m *meeting) {
 		t.failure = fmt.Sprintf("%s: %s", m.peer, why)
 	}
 	m.last = why
+	tried := m.tries > 0
 	circuits := slices.Clone(m.circuits)
 	t.mu.Unlock()
 	switch {
@@ -299,7 +301,16 @@ func (t *punchTable) attend(ctx context.Context, m *meeting) {
 	case !quiet:
 		n.emit(Event{Kind: HolePunchFailed, Peer: m.peer, Reason: why})
 	}
+	if !direct { // where it was tried is no place to dial
+		n.host.Peerstore().ClearAddrs(m.peer)
+	}
 	close(m.done)
+	switch {
+	case direct:
+		n.nat.fresh()
+	case !quiet && tried:
+		n.nat.stale()
+	}
 	if direct {
 		pause(ctx, circuitGrace, nil)
 		circuits = slices.DeleteFunc(n.host.Network().ConnsToPeer(m.peer), func(c network.Conn) bool { return !c.Stat().Limited })

@@ -93,6 +93,16 @@ func (m *Manager) Connected(now time.Time, id peer.ID, at ma.Multiaddr, inbound 
 	}
 }
 
+// Borrowed takes note that the address of a peer's connection serves that connection
+// alone, such as one that a hole was punched for: nobody is dialled there.
+func (m *Manager) Borrowed(now time.Time, id peer.ID) {
+	m.enter(now)
+	defer m.mu.Unlock()
+	if e := m.known[id]; e != nil {
+		e.good = nil
+	}
+}
+
 // Proven takes note that a connected peer belongs to the network, which shards it
 // says it carries (none: it doesn't say) and which services it has. It is for the
 // first time and whenever any of these change. A peer that is cut proves nothing.
