@@ -54,6 +54,8 @@ func TestWrongOptions(t *testing.T) {
 		"host and key":          {[]waku.Option{waku.WithHost(h), waku.WithNodeKey(own)}, []string{"WithHost and WithNodeKey", "one of the two"}},
 		"host and agent":        {[]waku.Option{waku.WithUserAgent("x"), waku.WithHost(h)}, []string{"WithHost and WithUserAgent"}},
 		"host and conns":        {[]waku.Option{waku.WithMaxConns(9), waku.WithHost(h)}, []string{"WithHost and WithMaxConns"}},
+		"host and NAT":          {[]waku.Option{waku.WithHost(h), waku.WithNAT()}, []string{"WithHost and WithNAT", "one of the two"}},
+		"host and mapping":      {[]waku.Option{waku.WithPortMapping(), waku.WithHost(h)}, []string{"WithHost and WithPortMapping"}},
 		"host of another kind":  {[]waku.Option{waku.WithHost(wrongHost)}, []string{"WithHost", "secp256k1", "libp2p.Identity"}},
 		"size":                  {[]waku.Option{waku.WithMaxMessageSize(0)}, []string{"WithMaxMessageSize", "positive"}},
 		"network's size":        {[]waku.Option{waku.WithNetwork(waku.Network{MaxMessageSize: -1})}, []string{"WithNetwork", "positive"}},

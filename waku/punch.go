@@ -20,8 +20,8 @@ import (
 const (
 	// punchWait is how long a circuit may stand without a direct connection. Three
 	// tries of punchTry each, and what they have to say before, fit into it.
-	punchWait = 25 * time.Second
-	punchTry  = 5 * time.Second
+	punchWait = 22 * time.Second
+	punchTry  = 4 * time.Second
 	// punchTries is how often the side that was called tries.
 	punchTries = 3
 	// punchRetries is how often it begins anew when they don't understand each other,

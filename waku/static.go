@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -98,7 +99,11 @@ func pauseAfter(failures int) time.Duration {
 func (s *staticPeer) connect(ctx, run context.Context) (gone <-chan struct{}, err error) {
 	ctx, done := during(ctx, run)
 	defer done()
-	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	limit := dialTimeout
+	if slices.ContainsFunc(s.info.Addrs, isCircuit) {
+		limit += punchWait
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	r, err := s.node.connect(ctx, s.info)
 	if err != nil {

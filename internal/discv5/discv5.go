@@ -69,7 +69,7 @@ type Config struct {
 	// Otherwise they hold until ten peers from ten addresses, within five
 	// minutes, say that they see another endpoint. That holds until ten see
 	// another one again, until Set names other addresses than before, or until
-	// Refresh.
+	// Refresh. A fixed record without an address names no port either.
 	Fixed bool
 	// Bootnodes are asked first. Those without a UDP endpoint are passed over.
 	Bootnodes []*enr.Record

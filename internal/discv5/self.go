@@ -79,6 +79,9 @@ func (s *self) set(f enr.Fields) (*enr.Record, error) {
 	if f.UDP == 0 {
 		f.UDP = s.port
 	}
+	if s.fixed && !f.IP4.IsValid() && !f.IP6.IsValid() {
+		f.UDP = 0 // a port of nowhere
+	}
 	f.UDP6 = 0
 	given, voted := addresses{f.IP4, f.IP6, f.UDP}, s.voted
 	if given != s.given {
