@@ -20,6 +20,10 @@ const (
 	// doubled up to longestLookupPause while it names nobody new.
 	lookupPause        = time.Second
 	longestLookupPause = time.Hour
+	// lookupEager is for how long at first the pause isn't longer than eagerPause: others
+	// may be about to register too.
+	lookupEager = 15 * time.Second
+	eagerPause  = 2 * time.Second
 	// lookupPoints is how many points are asked in a round: no one chooses alone.
 	lookupPoints = 3
 	// lookupLeast is the shortest pause between two rounds.
@@ -35,6 +39,7 @@ const (
 // lookup is what is known of a point's answers about a shard.
 type lookup struct {
 	cookie rendezvous.Cookie
+	began  time.Time
 	next   time.Time
 	pause  time.Duration
 }
@@ -129,7 +134,7 @@ func (d *discovery) lookUp(ctx, run context.Context, known map[lookupKey]*lookup
 				if len(known) >= maxLookups {
 					clear(known)
 				}
-				l = &lookup{pause: lookupPause}
+				l = &lookup{began: time.Now(), pause: lookupPause}
 				known[key] = l
 			}
 			if asked < lookupPoints && !time.Now().Before(l.next) {
@@ -140,6 +145,9 @@ func (d *discovery) lookUp(ctx, run context.Context, known map[lookupKey]*lookup
 				}
 				l.next = time.Now().Add(l.pause)
 				l.pause = min(2*l.pause, longestLookupPause)
+				if time.Since(l.began) < lookupEager {
+					l.pause = min(l.pause, eagerPause)
+				}
 			}
 			if due.IsZero() || l.next.Before(due) {
 				due = l.next

@@ -24,6 +24,9 @@ const (
 	punchTry  = 4 * time.Second
 	// punchTries is how often the side that was called tries.
 	punchTries = 3
+	// punchFailures is after how many failures, and no success, the node's address is
+	// doubted.
+	punchFailures = 3
 	// punchRetries is how often it begins anew when they don't understand each other,
 	// after punchRetry: with circuits in both directions neither listens.
 	punchRetries = 3
@@ -292,7 +295,8 @@ func (t *punchTable) attend(ctx context.Context, m *meeting) {
 		t.failure = fmt.Sprintf("%s: %s", m.peer, why)
 	}
 	m.last = why
-	tried := m.tries > 0
+	// Where no hole was ever punched, it is more likely that none can be.
+	tried := m.tries > 0 && (t.punched > 0 || t.failed >= punchFailures)
 	circuits := slices.Clone(m.circuits)
 	t.mu.Unlock()
 	switch {
