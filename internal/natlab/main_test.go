@@ -1,0 +1,59 @@
+//go:build nat && linux
+
+package natlab
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// long is for the numbers of a report: all tries of a success rate, sleeps of their full
+// length.
+var long = flag.Bool("long", false, "the long form: hours instead of minutes")
+
+// cannot is the exit code where the lab can't be built. It is never a skip.
+const cannot = 3
+
+// programs is where the programs are that run in the lab.
+var programs string
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	os.Exit(run(m))
+}
+
+func run(m *testing.M) int {
+	if why := unable(); why != "" {
+		fmt.Fprintln(os.Stderr, "natlab can't run here:", why)
+		return cannot
+	}
+	dir, err := os.MkdirTemp("", "natlab")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "natlab:", err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	programs = dir
+	return m.Run()
+}
+
+// unable says what the lab lacks.
+func unable() string {
+	if os.Geteuid() != 0 {
+		return "it makes network namespaces, which takes root"
+	}
+	for _, name := range []string{"ip", "nft"} {
+		if _, err := exec.LookPath(name); err != nil {
+			return "the program " + name + " isn't installed (apt-get install iproute2 nftables)"
+		}
+	}
+	if err := elsewhere(func() error { return unix.Unshare(unix.CLONE_NEWNET) }); err != nil {
+		return "no network namespace can be made: " + err.Error()
+	}
+	return ""
+}

@@ -1,0 +1,89 @@
+//go:build nat && linux
+
+package natlab
+
+import (
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// gateway is the address of the router of a machine's LAN.
+func gateway(inside string) string { return inside[:strings.LastIndexByte(inside, '.')] + ".1" }
+
+// ruleset is a router's configuration. Whatever comes unasked is dropped, as home
+// routers do: a refusal would end the attempts of those who dial each other at the
+// same time. The counter is of what the home begins.
+func ruleset(k kind, inside string) string {
+	var sets, remember, inbound, masquerade string
+	masquerade = "masquerade"
+	switch k {
+	case fullCone:
+		sets = `
+			set tcp_used { type inet_service; size 65535; timeout 5m; flags dynamic,timeout; }
+			set udp_used { type inet_service; size 65535; timeout 5m; flags dynamic,timeout; }`
+		remember = `
+			iifname "lan" update @tcp_used { tcp sport }
+			iifname "lan" update @udp_used { udp sport }`
+		inbound = fmt.Sprintf(`
+			iifname "wan" tcp dport @tcp_used dnat to %[1]s
+			iifname "wan" udp dport @udp_used dnat to %[1]s`, inside)
+	case symmetric:
+		masquerade = "masquerade fully-random"
+	}
+	return fmt.Sprintf(`
+	table ip home {%s
+		counter begun { }
+		chain forward {
+			type filter hook forward priority filter; policy drop;%s
+			iifname "lan" ct state new counter name begun
+			iifname "lan" accept
+			ct state established,related accept
+			ct status dnat accept
+		}
+		chain input {
+			type filter hook input priority filter; policy drop;
+			iifname { "lan", "lo" } accept
+		}
+		chain inbound {
+			type nat hook prerouting priority dstnat;%s
+		}
+		chain outbound {
+			type nat hook postrouting priority srcnat;
+			oifname "wan" %s
+		}
+	}`, sets, remember, inbound, masquerade)
+}
+
+// forget makes the router forget all its mappings, as if it had been restarted.
+func (h *home) forget(t *testing.T) {
+	t.Helper()
+	h.router.ip(t, "link set wan down", "link set wan up")
+	h.router.ready(t, "wan")
+	if h.kind == fullCone {
+		h.router.run(t, "flush set ip home tcp_used\nflush set ip home udp_used\n", "nft", "-f", "-")
+	}
+}
+
+// move gives the home another public address, as providers do at night.
+func (h *home) move(t *testing.T, public string) {
+	t.Helper()
+	h.router.ip(t, fmt.Sprintf("addr del %s/8 dev wan", h.public), fmt.Sprintf("addr add %s/8 dev wan", public))
+	h.public = public
+}
+
+var packets = regexp.MustCompile(`packets (\d+) bytes`)
+
+// begun is how many connections and UDP flows the home has begun.
+func (h *home) begun(t *testing.T) int {
+	t.Helper()
+	m := packets.FindStringSubmatch(h.router.run(t, "", "nft", "list", "counter", "ip", "home", "begun"))
+	require.NotNil(t, m)
+	n, err := strconv.Atoi(m[1])
+	require.NoError(t, err)
+	return n
+}
