@@ -1,5 +1,6 @@
 .DEFAULT_GOAL := help
 .PHONY: help demo test race lint fuzz bench bench-store soak proto chat scale scale-10k
+.PHONY: help demo test test-nat race lint fuzz bench bench-store soak proto chat
 
 help: ## Print this list
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -9,6 +10,9 @@ demo: ## Watch a community live on its own shard, and a stranger fail to disturb
 
 test: ## Run the tests, as CI does
 	@scripts/test
+
+test-nat: ## Run nodes behind real NATs, in network namespaces: takes Linux and root (LONG=1)
+	@scripts/test-nat
 
 race: ## Run the tests ten times, shuffled, with the race detector (ROUNDS=10)
 	@scripts/race

@@ -290,7 +290,7 @@ func TestBadInput(t *testing.T) {
 		"listen no address":    {[]string{"--listen", ":30303"}, "not a multiaddr"},
 		"nobody to meet":       {[]string{"--name", "ana", "--key-file", good, "--listen", ""}, "nobody could be met"},
 		"light and alone":      {[]string{"--name", "ana", "--key-file", good, "--light"}, "--light needs --connect"},
-		"network unknown":      {[]string{"--network", "waku"}, "want local, status or status-staging"},
+		"network unknown":      {[]string{"--network", "waku"}, "want local, own, status or status-staging"},
 		"shard of another":     {[]string{"--name", "ana", "--key-file", good, "--network", "status", "--shard", "1/5"}, "isn't one of network status (cluster 16)"},
 		"bootnode address":     {[]string{"--bootnode", addr}, "addresses go to --connect"},
 		"bootnode damaged":     {[]string{"--name", "ana", "--key-file", good, "--bootnode", "enr:-abc"}, "--bootnode: enr:-abc"},

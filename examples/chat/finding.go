@@ -19,14 +19,18 @@ type finding struct {
 	resolvers []waku.Resolver
 }
 
+// own is a network of one's own on the internet: nobody is known to begin with, and
+// addresses of a LAN mean nothing.
+var own = waku.Network{Name: "own", Version: 1, Cluster: waku.Local.Cluster, MaxMessageSize: waku.Local.MaxMessageSize}
+
 // networks are what --network may say.
-var networks = []waku.Network{waku.Local, waku.Status, waku.StatusStaging}
+var networks = []waku.Network{waku.Local, waku.Status, waku.StatusStaging, own}
 
 func (s *finding) flags(f *flag.FlagSet) {
-	f.Func("network", "`name` of a network whose nodes to find: status, status-staging, or local, which has\nnone (default local)", func(text string) error {
+	f.Func("network", "`name` of a network whose nodes to find: status or status-staging; or of one of your own,\nwhere nobody is known: own, on the internet, or local, on a LAN (default local)", func(text string) error {
 		i := slices.IndexFunc(networks, func(n waku.Network) bool { return n.Name == text })
 		if i < 0 {
-			return errors.New("want local, status or status-staging")
+			return errors.New("want local, own, status or status-staging")
 		}
 		s.network = networks[i]
 		return nil
@@ -63,7 +67,7 @@ func (s *finding) looks() bool {
 // settle judges the flags together with the others, and adapts those to the network.
 func (s *finding) settle(all *settings) error {
 	switch {
-	case s.network.Name == waku.Local.Name:
+	case s.network.Name == waku.Local.Name, s.network.Name == own.Name:
 		s.network.Cluster = all.shard.Cluster
 	case s.network.Cluster != all.shard.Cluster:
 		return wrong("--shard %s isn't one of network %s", all.shard, s.network)

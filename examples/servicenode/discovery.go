@@ -27,18 +27,22 @@ type discoverySettings struct {
 	state     string // a directory; empty: nothing is kept
 }
 
+// own is a network of one's own on the internet: nobody is known to begin with, and
+// addresses of a LAN mean nothing.
+var own = waku.Network{Name: "own", Version: 1, Cluster: waku.Local.Cluster, MaxMessageSize: waku.Local.MaxMessageSize}
+
 // presets are what --network may say.
-var presets = []waku.Network{waku.Local, waku.Status, waku.StatusStaging}
+var presets = []waku.Network{waku.Local, waku.Status, waku.StatusStaging, own}
 
 // defaultUDPPort is where nodes that others begin with listen.
 const defaultUDPPort = 9000
 
 func (s *discoverySettings) flags(f *flag.FlagSet) {
 	s.preset = waku.Local
-	f.Func("network", "`name` of a network whose nodes to find: status, status-staging, or local, which has\nnone (default local)", func(text string) error {
+	f.Func("network", "`name` of a network whose nodes to find: status or status-staging; or of one of your own,\nwhere nobody is known: own, on the internet, or local, on a LAN (default local)", func(text string) error {
 		i := slices.IndexFunc(presets, func(n waku.Network) bool { return n.Name == text })
 		if i < 0 {
-			return errors.New("want local, status or status-staging")
+			return errors.New("want local, own, status or status-staging")
 		}
 		s.preset = presets[i]
 		return nil
@@ -84,6 +88,11 @@ func (s *discoverySettings) flags(f *flag.FlagSet) {
 	})
 }
 
+// isOwn tells whether the network is the operator's own, and its number his to choose.
+func (s *discoverySettings) isOwn() bool {
+	return s.preset.Name == waku.Local.Name || s.preset.Name == own.Name
+}
+
 // looks tells whether there is anybody to begin with.
 func (s *discoverySettings) looks() bool {
 	return len(s.bootnodes)+len(s.trees)+len(s.preset.Bootnodes)+len(s.preset.DNSTrees) > 0
@@ -92,7 +101,7 @@ func (s *discoverySettings) looks() bool {
 // check judges the flags together; clusterGiven is whether --cluster is among them.
 func (s *discoverySettings) check(clusterGiven bool) error {
 	switch {
-	case clusterGiven && s.preset.Name != waku.Local.Name:
+	case clusterGiven && !s.isOwn():
 		return wrong("--network %s and --cluster contradict each other: that network is cluster %d; leave one out", s.preset.Name, s.preset.Cluster)
 	case s.udpPort != nil && !s.discv5 && !s.looks():
 		return wrong("--udp-port: discv5 doesn't run: begin it with --discv5, or name somebody to begin with")

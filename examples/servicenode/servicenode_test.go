@@ -210,7 +210,7 @@ func TestBadInput(t *testing.T) {
 		"push rate infinite":  {[]string{"--lightpush", "--lightpush-rate", "Inf"}, "10000 at most"},
 		"push rate alone":     {[]string{"--filter", "--lightpush-rate", "5"}, "goes with --lightpush"},
 		"filter with value":   {[]string{"--filter=yes"}, `invalid boolean value "yes"`},
-		"network unknown":     {[]string{"--network", "waku"}, "want local, status or status-staging"},
+		"network unknown":     {[]string{"--network", "waku"}, "want local, own, status or status-staging"},
 		"network and cluster": {[]string{"--cluster", "16", "--network", "status"}, "contradict each other: that network is cluster 16"},
 		"port not number":     {[]string{"--discv5", "--udp-port", "discv5"}, "a number from 0 to 65535"},
 		"port too large":      {[]string{"--discv5", "--udp-port", "65536"}, "a number from 0 to 65535"},

@@ -51,7 +51,7 @@ type settings struct {
 
 func (s *settings) network() waku.Network {
 	network := s.discovery.preset
-	if network.Name == waku.Local.Name {
+	if s.discovery.isOwn() {
 		network.Name, network.Cluster = fmt.Sprintf("cluster %d", s.cluster), s.cluster
 	}
 	return network

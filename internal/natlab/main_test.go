@@ -20,7 +20,7 @@ var long = flag.Bool("long", false, "the long form: hours instead of minutes")
 const cannot = 3
 
 // programs is where the programs are that run in the lab.
-var programs string
+var programs = flag.String("programs", "", "the `directory` of the programs; without it they are built")
 
 func TestMain(m *testing.M) {
 	flag.Parse()
@@ -32,14 +32,27 @@ func run(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, "natlab can't run here:", why)
 		return cannot
 	}
-	dir, err := os.MkdirTemp("", "natlab")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "natlab:", err)
-		return 1
+	if *programs == "" {
+		dir, err := os.MkdirTemp("", "natlab")
+		if err == nil {
+			defer os.RemoveAll(dir)
+			*programs = dir
+			err = build(dir)
+		}
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "natlab:", err)
+			return 1
+		}
 	}
-	defer os.RemoveAll(dir)
-	programs = dir
 	return m.Run()
+}
+
+// build builds the programs.
+func build(dir string) error {
+	cmd := exec.Command("go", "build", "-buildvcs=false", "-o", dir, "../../examples/servicenode", "../../examples/holepunch")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
+	return cmd.Run()
 }
 
 // unable says what the lab lacks.
