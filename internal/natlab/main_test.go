@@ -16,6 +16,9 @@ import (
 // length.
 var long = flag.Bool("long", false, "the long form: hours instead of minutes")
 
+// stories shows what happened in tests that pass, too.
+var stories = flag.Bool("stories", false, "show what the programs write")
+
 // cannot is the exit code where the lab can't be built. It is never a skip.
 const cannot = 3
 

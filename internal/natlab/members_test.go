@@ -66,6 +66,7 @@ type relayer struct {
 	space *space
 	ip    string
 	addr  string
+	id    string
 	args  []string
 }
 
@@ -88,7 +89,7 @@ func (r *relayer) start(t *testing.T) {
 	r.program = r.space.program(t, "servicenode", r.args...)
 	ready := r.await(t, 0, time.Minute, "ready", func(m moment) bool { return m.Event == "ready" })
 	require.Len(t, ready.Addresses, 1)
-	r.addr = ready.Addresses[0]
+	r.addr, r.id = ready.Addresses[0], ready.PeerID
 }
 
 // metric reads one of the relayer's numbers.
@@ -135,6 +136,9 @@ func (c *community) member(t *testing.T, h *home, name string, relayers ...*rela
 	m.id = m.await(t, 0, time.Minute, "its start", func(x moment) bool { return x.What == "started" }).Peer
 	return m
 }
+
+// called is the member's name.
+func (m *member) called() string { return m.home.machine.name }
 
 // direct fits the moment in which a connection with other is there that nobody relays.
 func direct(other *member) func(moment) bool {

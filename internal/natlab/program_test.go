@@ -74,7 +74,7 @@ func (s *space) program(t *testing.T, name string, args ...string) *program {
 	t.Cleanup(func() {
 		p.wake()
 		p.end()
-		if t.Failed() {
+		if t.Failed() || *stories {
 			t.Logf("%s:\n%s\n%s", p.name, p.story(), p.errs.tail(4000))
 		}
 	})

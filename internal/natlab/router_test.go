@@ -17,7 +17,8 @@ func gateway(inside string) string { return inside[:strings.LastIndexByte(inside
 
 // ruleset is a router's configuration. Whatever comes unasked is dropped, as home
 // routers do: a refusal would end the attempts of those who dial each other at the
-// same time. The counter is of what the home begins.
+// same time. The counter is of packets that
+// begin something, or that nobody has answered yet.
 func ruleset(k kind, inside string) string {
 	var sets, remember, inbound, masquerade string
 	masquerade = "masquerade"
@@ -78,7 +79,7 @@ func (h *home) move(t *testing.T, public string) {
 
 var packets = regexp.MustCompile(`packets (\d+) bytes`)
 
-// begun is how many connections and UDP flows the home has begun.
+// begun is how many packets have left the home to which there was no answer yet.
 func (h *home) begun(t *testing.T) int {
 	t.Helper()
 	m := packets.FindStringSubmatch(h.router.run(t, "", "nft", "list", "counter", "ip", "home", "begun"))
