@@ -41,5 +41,5 @@ soak: ## Run the long resource tests: CPU, latency and memory under attack
 proto: ## Generate internal/pb anew
 	@scripts/proto
 
-chat: ## Build bin/chat, bin/servicenode, bin/history, bin/light and bin/crawl
-	@scripts/programs chat servicenode history light crawl
+chat: ## Build bin/chat, bin/servicenode, bin/history, bin/light, bin/holepunch and bin/crawl
+	@scripts/programs chat servicenode history light holepunch crawl

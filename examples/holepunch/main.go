@@ -55,8 +55,12 @@ func main() {
 		waku.WithStaticPeers(strings.Split(*peers, ",")...)))
 	defer node.Close()
 	show := newTimeline(os.Stdout)
+	events := node.Events(ctx)
 	show.moment("started", node.PeerID(), strings.Join(node.Addrs(), " "))
-	go follow(ctx, node, show, node.Events(ctx))
+	if h := node.Health().NAT; h.Reachability != waku.ReachabilityUnknown {
+		show.moment(waku.ReachabilityChanged.String(), "", h.Reachability.String()+": "+h.Reason)
+	}
+	go follow(ctx, node, show, events)
 
 	chat := must(node.Join(ctx, community, waku.SignWith(key)))
 	go speak(ctx, chat, *name, *every, show)

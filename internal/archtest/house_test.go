@@ -63,6 +63,7 @@ var house = map[string][]string{
 	"internal/p2ptest":   nil,
 	"internal/archtest":  nil,
 	"internal/scorecard": nil,
+	"internal/natlab":    nil,
 
 	"internal/dnsdisc/dnstest": {"internal/enr"},
 
@@ -76,7 +77,7 @@ var aids = []string{"internal/p2ptest", "internal/pgtest", "internal/dnsdisc/dns
 
 // joiners are packages whose tests may import anything: they are there to join
 // what is apart.
-var joiners = []string{"internal/scorecard", "waku", "examples/*"}
+var joiners = []string{"internal/scorecard", "internal/natlab", "waku", "examples/*"}
 
 // outside limits what packages may import from elsewhere, beside the standard
 // library.

@@ -85,6 +85,7 @@ const patience = 45 * time.Second
 
 // Everybody with everybody, behind every kind of router, on both sides (scorecard E4).
 func TestMatrix(t *testing.T) {
+	t.Parallel()
 	tries := 1
 	if *long {
 		tries = 20
@@ -149,6 +150,7 @@ func table(cells []*cell) string {
 
 // How often punching works, where it can.
 func TestSuccessRate(t *testing.T) {
+	t.Parallel()
 	tries, side := 4, 2
 	if *long {
 		tries, side = 50, 2

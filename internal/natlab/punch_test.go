@@ -16,6 +16,7 @@ const afterwards = time.Minute
 // Two members in homes of their own find each other through a relayer and talk
 // directly; then they don't need it any more.
 func TestPunch(t *testing.T) {
+	t.Parallel()
 	for _, over := range transports {
 		t.Run(string(over), func(t *testing.T) {
 			t.Parallel()

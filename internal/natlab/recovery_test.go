@@ -68,6 +68,7 @@ func (p *pair) resumed(t *testing.T, why string, since time.Time, anaMark, beaMa
 }
 
 func overBoth(t *testing.T, test func(t *testing.T, p *pair)) {
+	t.Parallel()
 	for _, over := range transports {
 		t.Run(string(over), func(t *testing.T) {
 			t.Parallel()

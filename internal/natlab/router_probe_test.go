@@ -135,6 +135,7 @@ func (h *home) tcpSeen(t *testing.T, came <-chan net.Conn, place string) netip.A
 
 // The routers do what their names say.
 func TestRouters(t *testing.T) {
+	t.Parallel()
 	for _, k := range kinds {
 		t.Run(string(k), func(t *testing.T) {
 			t.Parallel()
@@ -197,6 +198,7 @@ func TestRouters(t *testing.T) {
 // Who is behind which router can be reached by whom, when both sides begin at once:
 // what hole punching must be able to do, and what it can't.
 func TestPunchingByHand(t *testing.T) {
+	t.Parallel()
 	for i, one := range kinds {
 		for _, other := range kinds[i:] {
 			t.Run(fmt.Sprintf("%s and %s", one, other), func(t *testing.T) {

@@ -23,6 +23,7 @@ const (
 // the relayer: in its mesh, or, where that is full, by filter and light push. They say
 // why, and neither go on trying nor hold on to what they tried with.
 func TestSymmetric(t *testing.T) {
+	t.Parallel()
 	for _, over := range transports {
 		for _, full := range []bool{false, true} {
 			name := map[bool]string{false: "room in the mesh", true: "no room in the mesh"}[full]
