@@ -41,6 +41,13 @@ func (c *community) meet(t *testing.T, x, y *home, patience time.Duration, relay
 	_, said := bea.wait(0, patience, from("ana"))
 	r.reached = heard && said
 	r.punched = len(ana.since(0, what("hole punched"))) > 0
+	for _, m := range []struct{ who, other *member }{{ana, bea}, {bea, ana}} {
+		if h := m.who.home; h.kind == open {
+			assert.Empty(t, m.who.since(0, what("circuit connected")), "a public node uses no circuit")
+		} else {
+			assert.NotContains(t, m.other.story(), h.inside, "nobody is told an address inside")
+		}
+	}
 	return r
 }
 
