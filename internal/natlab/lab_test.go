@@ -92,5 +92,6 @@ func (l *lab) home(t *testing.T, name string, k kind, public, inside string) *ho
 	h.machine.ready(t, "eth0")
 	h.router.run(t, ruleset(k, inside), "nft", "-f", "-")
 	h.router.set(t, "ipv4/ip_forward", "1")
+	h.dump(t)
 	return h
 }

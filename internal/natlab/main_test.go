@@ -19,6 +19,9 @@ var long = flag.Bool("long", false, "the long form: hours instead of minutes")
 // stories shows what happened in tests that pass, too.
 var stories = flag.Bool("stories", false, "show what the programs write")
 
+// dumps is for finding out what went wrong; it takes tcpdump.
+var dumps = flag.String("dumps", "", "a `directory` for what goes through the routers, as files of pcap")
+
 // cannot is the exit code where the lab can't be built. It is never a skip.
 const cannot = 3
 

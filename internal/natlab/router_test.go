@@ -4,6 +4,9 @@ package natlab
 
 import (
 	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
@@ -58,6 +61,21 @@ func ruleset(k kind, inside string) string {
 			oifname "wan" %s
 		}
 	}`, sets, remember, inbound, masquerade)
+}
+
+// dump writes what goes through the router to a file, if that is asked for.
+func (h *home) dump(t *testing.T) {
+	t.Helper()
+	if *dumps == "" {
+		return
+	}
+	name := strings.NewReplacer("/", "-", " ", "-").Replace(t.Name() + "-" + h.machine.name)
+	cmd := exec.Command("tcpdump", "-i", "any", "-n", "-U", "-s", "128", "-w", filepath.Join(*dumps, name+".pcap"))
+	require.NoError(t, h.router.start(cmd))
+	t.Cleanup(func() {
+		_ = cmd.Process.Signal(os.Interrupt)
+		_ = cmd.Wait()
+	})
 }
 
 // forget makes the router forget all its mappings, as if it had been restarted.
