@@ -44,6 +44,7 @@ func ruleset(k kind, inside string) string {
 		counter begun { }
 		chain forward {
 			type filter hook forward priority filter; policy drop;%s
+			ct state invalid drop
 			iifname "lan" ct state new counter name begun
 			iifname "lan" accept
 			ct state established,related accept
