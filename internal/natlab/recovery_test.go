@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
@@ -46,13 +47,15 @@ func reservedAt(r *relayer) func(moment) bool {
 }
 
 // visit starts somebody new in a third home, who must find ana and talk directly to her.
-func (p *pair) visit(t *testing.T, relayers ...*relayer) {
+func (p *pair) visit(t *testing.T, relayers ...*relayer) time.Duration {
 	t.Helper()
 	began := time.Now()
 	cai := p.member(t, p.home(t, "cai", portRestricted, "11.3.0.1", "192.168.1.2"), "cai", relayers...)
 	m := cai.await(t, 0, time.Minute, "ana, directly", directly(p.ana))
 	p.ana.await(t, 0, time.Minute, "cai, directly", directly(cai))
-	t.Logf("%s: somebody new talks directly to her after %.1f s", t.Name(), m.came.Sub(began).Seconds())
+	took := m.came.Sub(began)
+	t.Logf("%s: somebody new talks directly to her after %.1f s", t.Name(), took.Seconds())
+	return took
 }
 
 // resumed waits until both hear each other directly again, from marks on.
@@ -77,13 +80,18 @@ func overBoth(t *testing.T, test func(t *testing.T, p *pair)) {
 	}
 }
 
-// A relayer dies: who was known there is still found at the other; and there again when
-// it is back.
+// atOnce is in what time somebody is found at another relayer when one has died
+// (scorecard E5).
+const atOnce = 10 * time.Second
+
+// A relayer dies: who was known there is found at the other, by whoever comes.
 func TestRelayerDies(t *testing.T) {
 	overBoth(t, func(t *testing.T, p *pair) {
+		killed := time.Now()
 		p.first.kill()
-		p.ana.await(t, 0, 2*time.Minute, "the end of the circuit", func(m moment) bool { return m.What == "circuit lost" && m.Peer == p.first.id })
-		p.visit(t, p.second)
+		assert.LessOrEqual(t, p.visit(t, p.second), atOnce)
+		lost := p.ana.await(t, 0, 2*time.Minute, "the end of the circuit", func(m moment) bool { return m.What == "circuit lost" && m.Peer == p.first.id })
+		t.Logf("%s: the dead relayer is noticed after %.1f s", t.Name(), lost.came.Sub(killed).Seconds())
 	})
 }
 
