@@ -90,12 +90,14 @@ func TestTimeline(t *testing.T) {
 	var b bytes.Buffer
 	people := &timeline{began: time.Now(), people: true, w: &b, known: map[string]bool{}}
 	people.moment("hole punched", id, "/ip4/11.0.0.1/tcp/1")
+	people.moment("circuit connected", "", "/ip4/11.0.0.2/tcp/1/p2p/"+id.String()+"/p2p-circuit")
 	for n := range 3 {
 		people.message(id, "bea: hello", "/ip4/11.0.0.1/tcp/1")
 		people.message(id, "bea: hello", "/ip4/11.0.0.2/tcp/1")
 		people.said(n + 1)
 	}
 	assert.Equal(t, "    0.0 s  hole punched               …d8Txea3q  /ip4/11.0.0.1/tcp/1\n"+
+		"    0.0 s  circuit connected          /ip4/11.0.0.2/tcp/1/p2p/…d8Txea3q/p2p-circuit\n"+
 		"    0.0 s  message                    …d8Txea3q  bea: hello  /ip4/11.0.0.1/tcp/1\n"+
 		"    0.0 s  message                    …d8Txea3q  bea: hello  /ip4/11.0.0.2/tcp/1\n"+
 		"    0.0 s  said                       1\n", b.String())

@@ -42,6 +42,9 @@ func main() {
 	name := flag.String("name", "somebody", "`name` that the others see")
 	every := flag.Duration("every", time.Second, "how often to say something")
 	flag.Parse()
+	if *peers == "" {
+		log.Fatalln("holepunch: --peer is missing: through whom shall the others be found?")
+	}
 	gologshim.SetDefaultHandler(slog.DiscardHandler)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"regexp"
 	"strings"
 	"sync"
 	"time"
@@ -73,18 +74,17 @@ func (t *timeline) write(m moment) {
 		return
 	}
 	var rest []string
-	for _, s := range []string{short(m.Peer), m.Text, m.Addr} {
+	for _, s := range []string{m.Peer, m.Text, m.Addr} {
 		if s != "" {
 			rest = append(rest, s)
 		}
 	}
-	fmt.Fprintf(t.w, "%7.1f s  %-26s %s\n", at, m.What, strings.Join(rest, "  "))
+	text := peerIDs.ReplaceAllStringFunc(strings.Join(rest, "  "), short)
+	fmt.Fprintf(t.w, "%7.1f s  %-26s %s\n", at, m.What, text)
 }
 
+// peerIDs are the names of peers with secp256k1 keys, which all of Waku's have.
+var peerIDs = regexp.MustCompile(`\b16Uiu2[0-9A-Za-z]{40,}`)
+
 // short is the end of a peer's name, which is where they differ.
-func short(p string) string {
-	if len(p) > 8 {
-		return "…" + p[len(p)-8:]
-	}
-	return p
-}
+func short(p string) string { return "…" + p[len(p)-8:] }

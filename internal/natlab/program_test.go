@@ -41,11 +41,10 @@ type program struct {
 	errs lockedBuffer
 	done chan struct{} // closed when the process has ended
 
-	mu     sync.Mutex
-	lines  []moment
-	more   chan struct{} // closed when there are more
-	raw    []string
-	paused bool
+	mu    sync.Mutex
+	lines []moment
+	more  chan struct{} // closed when there are more
+	raw   []string
 }
 
 // program starts one of the examples in a namespace. The test ends it.

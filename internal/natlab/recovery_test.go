@@ -15,7 +15,6 @@ type pair struct {
 	*community
 	first, second *relayer
 	ana, bea      *member
-	visitors      int
 }
 
 func newPair(t *testing.T, over transport) *pair {
