@@ -15,8 +15,9 @@ import (
 const (
 	// soon is in what time a member that can't be reached must take part.
 	soon = 30 * time.Second
-	// crowd is how many others fill a relayer's mesh: relay.Classic's DHigh.
-	crowd = 8
+	// crowd is how many others fill a relayer's mesh: DHigh of relay.Fleet with degree.
+	// Its like keep peers who never say anything.
+	crowd, degree = 8, "6"
 )
 
 // Behind symmetric routers nobody punches. The members take part all the same, through
@@ -30,11 +31,11 @@ func TestSymmetric(t *testing.T) {
 			t.Run(fmt.Sprintf("%s/%s", over, name), func(t *testing.T) {
 				t.Parallel()
 				c := newCommunity(t, over)
-				r := c.relayer(t, c.server(t, "relayer", "11.0.0.2"), "11.0.0.2", "--metrics", metrics)
+				r := c.relayer(t, c.server(t, "relayer", "11.0.0.2"), "11.0.0.2", "--metrics", metrics, "--mesh-degree", degree)
 				if full {
 					for i := range crowd {
 						ip := fmt.Sprintf("11.0.1.%d", i+1)
-						c.relayer(t, c.server(t, "crowd", ip), ip, "--connect", r.addr, "--rendezvous-point", "off", "--circuit-relay", "off")
+						c.relayer(t, c.server(t, "crowd", ip), ip, "--connect", r.addr, "--mesh-degree", degree, "--rendezvous-point", "off", "--circuit-relay", "off")
 					}
 					require.Eventually(t, func() bool {
 						return r.metric(t, `waku_relay_mesh_peers{shard="16/128"}`) == crowd
