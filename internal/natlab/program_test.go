@@ -50,10 +50,17 @@ type program struct {
 // program starts one of the examples in a namespace. The test ends it.
 func (s *space) program(t *testing.T, name string, args ...string) *program {
 	t.Helper()
+	return s.programAt(t, filepath.Join(*programs, name), nil, args...)
+}
+
+// programAt starts a program by its path.
+func (s *space) programAt(t *testing.T, path string, environment []string, args ...string) *program {
+	t.Helper()
 	p := &program{
-		name: s.name + "'s " + name, done: make(chan struct{}), more: make(chan struct{}),
-		cmd: exec.Command(filepath.Join(*programs, name), args...),
+		name: s.name + "'s " + filepath.Base(path), done: make(chan struct{}), more: make(chan struct{}),
+		cmd: exec.Command(path, args...),
 	}
+	p.cmd.Env = append(os.Environ(), environment...)
 	out, err := p.cmd.StdoutPipe()
 	require.NoError(t, err)
 	p.cmd.Stderr = &p.errs

@@ -9,16 +9,10 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/assert"
-	"github.com/stretchr/testify/require"
 )
 
-const (
-	// soon is in what time a member that can't be reached must take part.
-	soon = 30 * time.Second
-	// crowd is how many others fill a relayer's mesh: DHigh of relay.Fleet with degree.
-	// Its like keep peers who never say anything.
-	crowd, degree = 8, "6"
-)
+// soon is in what time a member that can't be reached must take part.
+const soon = 30 * time.Second
 
 // Behind symmetric routers nobody punches. The members take part all the same, through
 // the relayer: in its mesh, or, where that is full, by filter and light push. They say
@@ -31,15 +25,11 @@ func TestSymmetric(t *testing.T) {
 			t.Run(fmt.Sprintf("%s/%s", over, name), func(t *testing.T) {
 				t.Parallel()
 				c := newCommunity(t, over)
-				r := c.relayer(t, c.server(t, "relayer", "11.0.0.2"), "11.0.0.2", "--metrics", metrics, "--mesh-degree", degree)
+				var r *relayer
 				if full {
-					for i := range crowd {
-						ip := fmt.Sprintf("11.0.1.%d", i+1)
-						c.relayer(t, c.server(t, "crowd", ip), ip, "--connect", r.addr, "--mesh-degree", degree, "--rendezvous-point", "off", "--circuit-relay", "off")
-					}
-					require.Eventually(t, func() bool {
-						return r.metric(t, `waku_relay_mesh_peers{shard="16/128"}`) == crowd
-					}, time.Minute, 100*time.Millisecond, "the mesh is full")
+					r = c.crowded(t, "11.0.0.2")
+				} else {
+					r = c.relayer(t, c.server(t, "relayer", "11.0.0.2"), "11.0.0.2")
 				}
 				ana := c.member(t, c.home(t, "ana", symmetric, "11.1.0.1", "192.168.1.2"), "ana", r)
 				bea := c.member(t, c.home(t, "bea", symmetric, "11.2.0.1", "10.0.0.2"), "bea", r)
