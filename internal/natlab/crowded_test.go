@@ -67,7 +67,6 @@ func runCrowded() error {
 		return err
 	}
 	defer node.Close()
-	events := node.Events(ctx)
 	if _, err := node.Join(ctx, waku.Community{Shard: sharding.Shard{Cluster: 16, Index: 128}, PublicKey: key}); err != nil {
 		return err
 	}
@@ -75,9 +74,10 @@ func runCrowded() error {
 	if err := out.Encode(map[string]any{"event": "ready", "peer_id": node.PeerID(), "addresses": node.Addrs()}); err != nil {
 		return err
 	}
-	for range events {
-		if h := node.Health(); len(h.Shards) == 1 && h.Shards[0].Mesh == crowd {
-			if err := out.Encode(moment{What: "full"}); err != nil {
+	for told := false; ctx.Err() == nil; time.Sleep(50 * time.Millisecond) {
+		if h := node.Health(); !told && len(h.Shards) == 1 && h.Shards[0].Mesh == crowd {
+			told = true
+			if err := out.Encode(map[string]any{"what": "full"}); err != nil {
 				return err
 			}
 		}
