@@ -1,6 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test race lint fuzz bench bench-store soak proto chat scale scale-10k
-.PHONY: help demo test test-nat race lint fuzz bench bench-store soak proto chat
+.PHONY: help demo test test-nat race lint fuzz bench bench-store soak proto chat scale scale-10k
 
 help: ## Print this list
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
