@@ -2,7 +2,6 @@ package waku_test
 
 import (
 	"context"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -136,10 +135,6 @@ func (h *happenings) of(kind waku.EventKind) (out []waku.Event) {
 		}
 	}
 	return out
-}
-
-func circuitsIn(addrs []ma.Multiaddr) bool {
-	return slices.ContainsFunc(addrs, func(a ma.Multiaddr) bool { return strings.Contains(a.String(), "p2p-circuit") })
 }
 
 // Two members behind NATs, and one relayer that both know: they find each other by the
