@@ -108,7 +108,7 @@ func cpu() time.Duration {
 func TestTenThousandBadRecords(t *testing.T) {
 	many, good := 10_000, 20
 	if testing.Short() {
-		many = 200
+		many = 100
 	}
 	var bad [][]byte
 	for i := range many {

@@ -3,6 +3,7 @@ package waku_test
 import (
 	"context"
 	"net"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -143,17 +144,20 @@ func TestLatePushes(t *testing.T) {
 // The machine sleeps: its monotonic clock stands while the world's goes on.
 func TestLightMemberSleeps(t *testing.T) {
 	p2ptest.Bubble(t, func(t *testing.T) {
-		var speed, ahead atomic.Int64
-		var mark atomic.Pointer[time.Time]
-		mark.Store(new(time.Now()))
-		set := func(v int64) {
-			ahead.Add(int64(time.Since(*mark.Load())) * speed.Load())
-			mark.Store(new(time.Now()))
-			speed.Store(v)
+		var mu sync.Mutex
+		var speed, ahead time.Duration
+		mark := time.Now()
+		set := func(v time.Duration) {
+			mu.Lock()
+			defer mu.Unlock()
+			ahead += time.Since(mark) * speed
+			mark, speed = time.Now(), v
 		}
 		clock := waku.WithClock(func() time.Time {
+			mu.Lock()
+			defer mu.Unlock()
 			now := time.Now()
-			return now.Add(time.Duration(ahead.Load() + int64(now.Sub(*mark.Load()))*speed.Load()))
+			return now.Add(ahead + now.Sub(mark)*speed)
 		})
 		w := newLightTownOf(t, 2, []waku.Option{clock}, waku.WithArchive(storetest.NewModel(storetest.Config{}), waku.ArchiveWindow(time.Hour)))
 		r := subscribe(t, w.light, lobby)
