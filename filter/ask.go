@@ -173,7 +173,7 @@ func answer(p peer.ID, id string, b []byte, err error) error {
 	case err != nil:
 		return &ExchangeError{Peer: p, Code: StatusBadResponse, Err: err}
 	case !r.answers(id):
-		return &ExchangeError{Peer: p, Code: StatusBadResponse, Err: malformed("an answer to another request")}
+		return &ExchangeError{Peer: p, Code: StatusBadResponse, Err: wire.Malformed("an answer to another request")}
 	case !r.code.success():
 		return newStatusError(p, r.code, r.desc)
 	}
@@ -191,7 +191,7 @@ func exchangeError(p peer.ID, err error) error {
 		return &ExchangeError{Peer: p, Code: StatusPeerDialFailure, Err: ErrUnsupported}
 	case errors.Is(err, wire.ErrBadVarint), errors.As(err, &tooLarge):
 		errors.As(err, &e)
-		return &ExchangeError{Peer: p, Code: StatusBadResponse, Err: malformed("%v", e.Err)}
+		return &ExchangeError{Peer: p, Code: StatusBadResponse, Err: wire.Malformed("%v", e.Err)}
 	}
 	return &ExchangeError{Peer: p, Code: StatusPeerDialFailure, Err: err}
 }

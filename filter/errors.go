@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/status-im/shoal/internal/wire"
 )
 
 var (
@@ -12,7 +14,7 @@ var (
 	// not UTF-8 or longer than MaxTopicLen. Nothing was sent.
 	ErrTopics = errors.New("filter: a request needs content topics, each of 1 to 1024 bytes of UTF-8")
 	// ErrMalformed is wrapped by the error of what can't be read.
-	ErrMalformed = errors.New("malformed")
+	ErrMalformed = wire.ErrMalformed
 	// ErrUnsupported is the reason of an ExchangeError when the peer has no such
 	// service, and of an eviction when the subscriber takes no pushes.
 	ErrUnsupported = errors.New("the peer doesn't speak the protocol")
@@ -76,10 +78,6 @@ type PanicError struct {
 
 // Error implements error.
 func (e *PanicError) Error() string { return fmt.Sprintf("filter: callback panicked: %v", e.Value) }
-
-func malformed(format string, args ...any) error {
-	return fmt.Errorf("%w: %s", ErrMalformed, fmt.Sprintf(format, args...))
-}
 
 // tell calls a callback that may be nil and may panic.
 func tell(f func(peer.ID, error), p peer.ID, err error) {

@@ -3,6 +3,7 @@ package filter
 import (
 	"google.golang.org/protobuf/encoding/protowire"
 
+	"github.com/status-im/shoal/internal/wire"
 	"github.com/status-im/shoal/message"
 )
 
@@ -24,7 +25,7 @@ func newFrame(pubsubTopic string, m *message.Message) []byte {
 	b = protowire.AppendTag(b, pushMessage, protowire.BytesType)
 	b = protowire.AppendVarint(b, uint64(size))
 	b = m.AppendTo(b)
-	return appendString(b, pushPubsubTopic, pubsubTopic)
+	return wire.AppendString(b, pushPubsubTopic, pubsubTopic)
 }
 
 // push is a MessagePush; message aliases what it was read from.
@@ -37,18 +38,18 @@ type push struct {
 // skipped. The error is ErrMalformed.
 func decodePush(b []byte) (push, error) {
 	var p push
-	err := fields(b, func(f field) (err error) {
-		switch f.num {
+	err := wire.Fields(b, func(f wire.Field) (err error) {
+		switch f.Num {
 		case pushMessage:
-			p.message, err = f.raw("waku_message")
+			p.message, err = f.Raw("waku_message")
 			p.message = p.message[:len(p.message):len(p.message)]
 		case pushPubsubTopic:
-			p.pubsubTopic, err = f.text("pubsub_topic")
+			p.pubsubTopic, err = f.Text("pubsub_topic")
 		}
 		return err
 	})
 	if err == nil && p.message == nil {
-		err = malformed("a push without a message")
+		err = wire.Malformed("a push without a message")
 	}
 	if err != nil {
 		return push{}, err

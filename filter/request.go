@@ -6,6 +6,7 @@ import (
 
 	"google.golang.org/protobuf/encoding/protowire"
 
+	"github.com/status-im/shoal/internal/wire"
 	"github.com/status-im/shoal/sharding"
 )
 
@@ -48,13 +49,13 @@ type request struct {
 // append writes the request, fields in the order of their numbers, the first two
 // always. Ping and unsubscribeAll have no topics.
 func (r request) append(b []byte) []byte {
-	b = appendString(b, reqID, r.id)
-	b = appendNumber(b, reqKind, uint64(r.kind))
+	b = wire.AppendString(b, reqID, r.id)
+	b = wire.AppendVarint(b, reqKind, uint64(r.kind))
 	if r.kind.named() {
-		b = appendString(b, reqPubsubTopic, r.pubsubTopic)
+		b = wire.AppendString(b, reqPubsubTopic, r.pubsubTopic)
 	}
 	for _, t := range r.contentTopics {
-		b = appendString(b, reqContentTopics, t)
+		b = wire.AppendString(b, reqContentTopics, t)
 	}
 	return b
 }
@@ -67,8 +68,8 @@ func decodeRequest(b []byte, maxTopics int) (request, error) {
 		r     request
 		wrong error // the first thing wrong that doesn't keep us from reading on
 	)
-	err := fields(b, func(f field) error {
-		if wrong == nil || f.num == reqID {
+	err := wire.Fields(b, func(f wire.Field) error {
+		if wrong == nil || f.Num == reqID {
 			if err := r.set(f, maxTopics); wrong == nil {
 				wrong = err
 			}
@@ -81,35 +82,35 @@ func decodeRequest(b []byte, maxTopics int) (request, error) {
 	return r, err
 }
 
-func (r *request) set(f field, maxTopics int) (err error) {
-	switch f.num {
+func (r *request) set(f wire.Field, maxTopics int) (err error) {
+	switch f.Num {
 	case reqID:
-		b, err := f.raw("request_id")
+		b, err := f.Raw("request_id")
 		if err != nil {
 			return err
 		}
 		if len(b) > maxID {
-			return malformed("request_id has more than %d bytes", maxID)
+			return wire.Malformed("request_id has more than %d bytes", maxID)
 		}
-		id, err := f.text("request_id")
+		id, err := f.Text("request_id")
 		if err == nil {
 			r.id = id
 		}
 		return err
 	case reqKind:
 		var v uint64
-		v, err = f.varint("filter_subscribe_type")
+		v, err = f.Varint("filter_subscribe_type")
 		r.kind = kind(v)
 	case reqPubsubTopic:
-		r.pubsubTopic, err = f.text("pubsub_topic")
+		r.pubsubTopic, err = f.Text("pubsub_topic")
 	case reqContentTopics:
 		if len(r.contentTopics) == maxTopics {
 			r.tooMany = true
-			_, err = f.raw("content_topics")
+			_, err = f.Raw("content_topics")
 			return err
 		}
 		var t string
-		if t, err = f.text("content_topics"); err == nil {
+		if t, err = f.Text("content_topics"); err == nil {
 			r.contentTopics = append(r.contentTopics, t)
 		}
 	}

@@ -4,6 +4,9 @@ import (
 	"math"
 
 	"google.golang.org/protobuf/encoding/protowire"
+
+	"github.com/status-im/shoal/internal/reqresp"
+	"github.com/status-im/shoal/internal/wire"
 )
 
 // The fields of FilterSubscribeResponse.
@@ -30,27 +33,27 @@ type response struct {
 // append writes the response. All fields are always there: nwaku fails without the
 // first two.
 func (r response) append(b []byte) []byte {
-	b = appendString(b, resID, r.id)
-	b = appendNumber(b, resCode, uint64(r.code))
-	return appendString(b, resDesc, r.desc)
+	b = wire.AppendString(b, resID, r.id)
+	b = wire.AppendVarint(b, resCode, uint64(r.code))
+	return wire.AppendString(b, resDesc, r.desc)
 }
 
 // decodeResponse reads a response. Of each field the last counts, unknown ones are
 // skipped. The error is ErrMalformed.
 func decodeResponse(b []byte) (response, error) {
 	var r response
-	err := fields(b, func(f field) (err error) {
-		switch f.num {
+	err := wire.Fields(b, func(f wire.Field) (err error) {
+		switch f.Num {
 		case resID:
-			r.id, err = f.text("request_id")
+			r.id, err = f.Text("request_id")
 		case resCode:
 			var v uint64
-			v, err = f.varint("status_code")
+			v, err = f.Varint("status_code")
 			r.code = StatusCode(min(v, math.MaxUint32))
 		case resDesc:
 			var b []byte
-			b, err = f.raw("status_desc")
-			r.desc = printable(string(b[:min(len(b), maxDesc)]))
+			b, err = f.Raw("status_desc")
+			r.desc = reqresp.Printable(string(b[:min(len(b), reqresp.MaxWords)]))
 		}
 		return err
 	})

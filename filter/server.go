@@ -208,7 +208,7 @@ func (s *Server) handle(ctx context.Context, from peer.ID, b []byte) ([]byte, er
 	// For pacing, not for judging anybody: the machine's clock, not cfg.Now.
 	switch wait, ok := s.budget.take(from, time.Now(), s.cfg.Patience); {
 	case !ok:
-		return s.answer(r.id, StatusTooManyRequests, withRetryAfter("TOO_MANY_REQUESTS", wait)), nil
+		return s.answer(r.id, StatusTooManyRequests, reqresp.WithRetryAfter("TOO_MANY_REQUESTS", wait)), nil
 	case wait > 0:
 		if err := sleep(ctx, wait); err != nil {
 			return nil, err
@@ -255,7 +255,7 @@ func (s *Server) refuse(from peer.ID, b []byte, err error) []byte {
 	if r, _ := decodeRequest(b, s.cfg.MaxTopics); r.id != "" {
 		id = r.id
 	}
-	return s.answer(id, StatusServiceUnavailable, withRetryAfter("SERVICE_UNAVAILABLE: no memory", time.Second))
+	return s.answer(id, StatusServiceUnavailable, reqresp.WithRetryAfter("SERVICE_UNAVAILABLE: no memory", time.Second))
 }
 
 func (s *Server) failed(from peer.ID, err error) {

@@ -168,7 +168,7 @@ func (c *Client) push(ctx context.Context, p peer.ID, v *version, s sharding.Sha
 	case err != nil:
 		return Receipt{}, &ExchangeError{Peer: p, Err: err}
 	case r.id != id && r.id != "" && r.id != notRead:
-		return Receipt{}, &ExchangeError{Peer: p, Err: malformed("the answer is one to another request")}
+		return Receipt{}, &ExchangeError{Peer: p, Err: wire.Malformed("the answer is one to another request")}
 	case r.code != StatusSuccess:
 		return Receipt{}, newStatusError(p, r.code, r.desc)
 	case r.peers == 0:
@@ -203,7 +203,7 @@ func exchangeError(p peer.ID, err error) error {
 	case errors.Is(err, reqresp.ErrUnsupported):
 		err = ErrUnsupported
 	case errors.Is(err, wire.ErrBadVarint), errors.As(err, &tooLarge):
-		err = malformed("%v", errors.Unwrap(err))
+		err = wire.Malformed("%v", errors.Unwrap(err))
 	case errors.As(err, &e):
 		err = fmt.Errorf("%s: %w", e.Op, e.Err)
 	}

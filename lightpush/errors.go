@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/status-im/shoal/internal/wire"
 )
 
 // The reasons of an [ExchangeError], beside those of the stream, the resource
@@ -16,12 +18,8 @@ var (
 	ErrUnsupported = errors.New("the peer takes no pushes")
 	// ErrMalformed: what the peer answered isn't an answer to the request. An
 	// honest peer gives no such answers: leave it.
-	ErrMalformed = errors.New("malformed")
+	ErrMalformed = wire.ErrMalformed
 )
-
-func malformed(format string, args ...any) error {
-	return fmt.Errorf("%w: %s", ErrMalformed, fmt.Sprintf(format, args...))
-}
 
 // ExchangeError says that a peer gave no answer. Whether it relayed the message is
 // not known, unless Err is ErrUnsupported.

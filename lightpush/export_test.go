@@ -5,12 +5,13 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/peer"
 
+	"github.com/status-im/shoal/internal/reqresp"
 	"github.com/status-im/shoal/message"
 )
 
 var (
 	LegacyCode      = legacyCode
-	ParseRetryAfter = parseRetryAfter
+	ParseRetryAfter = func(desc string) time.Duration { return reqresp.RetryAfter(desc, maxRetryAfter) }
 )
 
 // Budget is the token bucket of each peer.

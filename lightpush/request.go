@@ -5,6 +5,7 @@ import (
 
 	"google.golang.org/protobuf/encoding/protowire"
 
+	"github.com/status-im/shoal/internal/wire"
 	"github.com/status-im/shoal/message"
 )
 
@@ -33,18 +34,18 @@ type request struct {
 
 // appendRequest writes a request of version 3.
 func appendRequest(b []byte, id, topic string, m *message.Message) []byte {
-	b = appendString(b, reqID, id)
-	b = appendString(b, reqTopic, topic)
-	return m.AppendTo(appendLength(b, reqMessage, m.Size()))
+	b = wire.AppendString(b, reqID, id)
+	b = wire.AppendString(b, reqTopic, topic)
+	return m.AppendTo(wire.AppendLength(b, reqMessage, m.Size()))
 }
 
 // appendLegacyRequest writes a request of version 2.
 func appendLegacyRequest(b []byte, id, topic string, m *message.Message) []byte {
 	size := m.Size()
-	b = appendString(b, rpcID, id)
-	b = appendLength(b, rpcRequest, sizeBytes(legacyTopic, len(topic))+sizeBytes(legacyMessage, size))
-	b = appendString(b, legacyTopic, topic)
-	return m.AppendTo(appendLength(b, legacyMessage, size))
+	b = wire.AppendString(b, rpcID, id)
+	b = wire.AppendLength(b, rpcRequest, wire.SizeBytes(legacyTopic, len(topic))+wire.SizeBytes(legacyMessage, size))
+	b = wire.AppendString(b, legacyTopic, topic)
+	return m.AppendTo(wire.AppendLength(b, legacyMessage, size))
 }
 
 // decodeRequest reads a request of version 3. Beside the error it returns the id, if
@@ -52,13 +53,13 @@ func appendLegacyRequest(b []byte, id, topic string, m *message.Message) []byte 
 // are skipped.
 func decodeRequest(b []byte) (request, error) {
 	var r request
-	err := r.read(b, func(f field) (err error) {
-		switch f.num {
+	err := r.read(b, func(f wire.Field) (err error) {
+		switch f.Num {
 		case reqTopic:
-			r.topic, err = f.text("pubsub_topic")
+			r.topic, err = f.Text("pubsub_topic")
 			r.hasTopic = true
 		case reqMessage:
-			r.message, err = f.present("message")
+			r.message, err = f.Raw("message")
 		}
 		return err
 	})
@@ -72,9 +73,9 @@ func decodeLegacyRequest(b []byte) (request, error) {
 		r     request
 		inner []byte
 	)
-	err := r.read(b, func(f field) (err error) {
-		if f.num == rpcRequest {
-			inner, err = f.present("request")
+	err := r.read(b, func(f wire.Field) (err error) {
+		if f.Num == rpcRequest {
+			inner, err = f.Raw("request")
 		}
 		return err
 	})
@@ -82,15 +83,15 @@ func decodeLegacyRequest(b []byte) (request, error) {
 		return r, err
 	}
 	if inner == nil {
-		return r, malformed("there is no request")
+		return r, wire.Malformed("there is no request")
 	}
 	r.hasTopic = true
-	return r, fields(inner, func(f field) (err error) {
-		switch f.num {
+	return r, wire.Fields(inner, func(f wire.Field) (err error) {
+		switch f.Num {
 		case legacyTopic:
-			r.topic, err = f.text("pubsub_topic")
+			r.topic, err = f.Text("pubsub_topic")
 		case legacyMessage:
-			r.message, err = f.present("message")
+			r.message, err = f.Raw("message")
 		}
 		return err
 	})
@@ -98,26 +99,17 @@ func decodeLegacyRequest(b []byte) (request, error) {
 
 // read calls set for each field that isn't the id, until it fails. The id is looked
 // for in any case, and has the same number in both versions.
-func (r *request) read(b []byte, set func(f field) error) error {
+func (r *request) read(b []byte, set func(f wire.Field) error) error {
 	var wrong error // the first thing that doesn't keep us from reading on
-	err := fields(b, func(f field) error {
+	err := wire.Fields(b, func(f wire.Field) error {
 		switch {
-		case f.num == reqID && (wrong == nil || f.isID()):
-			id, err := f.id()
+		case f.Num == reqID && (wrong == nil || isID(f)):
+			id, err := idOf(f)
 			r.id, wrong = id, cmp.Or(wrong, err)
-		case f.num != reqID && wrong == nil:
+		case f.Num != reqID && wrong == nil:
 			wrong = set(f)
 		}
 		return nil
 	})
 	return cmp.Or(wrong, err)
-}
-
-// present is raw, but an empty value isn't nil.
-func (f field) present(name string) ([]byte, error) {
-	b, err := f.raw(name)
-	if err == nil && b == nil {
-		b = []byte{}
-	}
-	return b, err
 }

@@ -4,6 +4,9 @@ import (
 	"math"
 
 	"google.golang.org/protobuf/encoding/protowire"
+
+	"github.com/status-im/shoal/internal/reqresp"
+	"github.com/status-im/shoal/internal/wire"
 )
 
 // The fields of LightPushResponse, version 3, and of PushResponse, version 2.
@@ -28,11 +31,11 @@ type response struct {
 // appendResponse writes a response of version 3. nwaku fails without the first two
 // fields, and takes a success without the last for a failure.
 func appendResponse(b []byte, r response) []byte {
-	b = appendString(b, resID, r.id)
-	b = appendVarint(b, resCode, uint64(r.code))
-	b = appendString(b, resDesc, r.desc)
+	b = wire.AppendString(b, resID, r.id)
+	b = wire.AppendVarint(b, resCode, uint64(r.code))
+	b = wire.AppendString(b, resDesc, r.desc)
 	if r.code == StatusSuccess {
-		b = appendVarint(b, resPeers, uint64(max(r.peers, 0)))
+		b = wire.AppendVarint(b, resPeers, uint64(max(r.peers, 0)))
 	}
 	return b
 }
@@ -41,10 +44,10 @@ func appendResponse(b []byte, r response) []byte {
 // be there, nwaku its first field.
 func appendLegacyResponse(b []byte, r response) []byte {
 	success := protowire.EncodeBool(r.code == StatusSuccess)
-	b = appendString(b, rpcID, r.id)
-	b = appendLength(b, rpcResponse, protowire.SizeTag(legacySuccess)+1+sizeBytes(legacyInfo, len(r.desc)))
-	b = appendVarint(b, legacySuccess, success)
-	return appendString(b, legacyInfo, r.desc)
+	b = wire.AppendString(b, rpcID, r.id)
+	b = wire.AppendLength(b, rpcResponse, protowire.SizeTag(legacySuccess)+1+wire.SizeBytes(legacyInfo, len(r.desc)))
+	b = wire.AppendVarint(b, legacySuccess, success)
+	return wire.AppendString(b, legacyInfo, r.desc)
 }
 
 // decodeResponse reads a response of version 3. Of a field that occurs twice the
@@ -54,24 +57,24 @@ func decodeResponse(b []byte) (response, error) {
 		r    = response{peers: -1}
 		desc []byte
 	)
-	err := fields(b, func(f field) (err error) {
+	err := wire.Fields(b, func(f wire.Field) (err error) {
 		var v uint64
-		switch f.num {
+		switch f.Num {
 		case resID:
-			r.id, err = f.id()
+			r.id, err = idOf(f)
 		case resCode:
-			v, err = f.varint("status_code")
+			v, err = f.Varint("status_code")
 			r.code = StatusCode(min(v, math.MaxUint32))
 		case resDesc:
-			desc, err = f.raw("status_desc")
+			desc, err = f.Raw("status_desc")
 		case resPeers:
-			v, err = f.varint("relay_peer_count")
+			v, err = f.Varint("relay_peer_count")
 			r.peers = int(min(v, math.MaxInt32))
 		}
 		return err
 	})
 	if err == nil && r.code == 0 {
-		err = malformed("there is no status_code")
+		err = wire.Malformed("there is no status_code")
 	}
 	if err != nil {
 		return response{}, err
@@ -89,25 +92,25 @@ func decodeLegacyResponse(b []byte) (response, error) {
 		info  []byte
 		v     uint64
 	)
-	err := fields(b, func(f field) (err error) {
-		switch f.num {
+	err := wire.Fields(b, func(f wire.Field) (err error) {
+		switch f.Num {
 		case rpcID:
-			r.id, err = f.id()
+			r.id, err = idOf(f)
 		case rpcResponse:
-			inner, err = f.present("response")
+			inner, err = f.Raw("response")
 		}
 		return err
 	})
 	if err == nil && inner == nil {
-		err = malformed("there is no response")
+		err = wire.Malformed("there is no response")
 	}
 	if err == nil {
-		err = fields(inner, func(f field) (err error) {
-			switch f.num {
+		err = wire.Fields(inner, func(f wire.Field) (err error) {
+			switch f.Num {
 			case legacySuccess:
-				v, err = f.varint("is_success")
+				v, err = f.Varint("is_success")
 			case legacyInfo:
-				info, err = f.raw("info")
+				info, err = f.Raw("info")
 			}
 			return err
 		})
@@ -123,4 +126,4 @@ func decodeLegacyResponse(b []byte) (response, error) {
 }
 
 // words makes a description of what may be long, and isn't always text.
-func words(b []byte) string { return printable(string(b[:min(len(b), maxDesc)])) }
+func words(b []byte) string { return reqresp.Printable(string(b[:min(len(b), reqresp.MaxWords)])) }

@@ -121,7 +121,7 @@ func NewServer(h host.Host, relayer Relayer, cfg ServerConfig) *Server {
 		s.exchanges = append(s.exchanges, reqresp.Serve(h, v.id, reqresp.Config{
 			Service:     service,
 			MaxRequest:  2*cfg.MaxMessageSize + envelope,
-			MaxResponse: maxID + maxDesc + 64,
+			MaxResponse: maxID + reqresp.MaxWords + 64,
 			Request:     requestTime,
 			Total:       requestTime + cfg.Patience + turnLimit + cfg.Timeout + grace,
 			Concurrency: exchanges,

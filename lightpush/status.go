@@ -6,9 +6,10 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unicode"
 
 	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/status-im/shoal/internal/reqresp"
 )
 
 // StatusCode says in an answer how a push fared. The numbers are nwaku's, where
@@ -125,8 +126,8 @@ func (e *StatusError) Is(target error) bool {
 }
 
 func newStatusError(p peer.ID, code StatusCode, desc string) *StatusError {
-	desc = printable(desc)
-	return &StatusError{Peer: p, Code: code, Desc: desc, RetryAfter: parseRetryAfter(desc)}
+	desc = reqresp.Printable(desc)
+	return &StatusError{Peer: p, Code: code, Desc: desc, RetryAfter: reqresp.RetryAfter(desc, maxRetryAfter)}
 }
 
 // RefusedError is how a [Relayer] says why it doesn't relay a message.
@@ -153,50 +154,16 @@ func (e *RefusedError) Error() string {
 func (e *RefusedError) words() string {
 	desc := e.Code.String()
 	if e.Desc != "" {
-		desc += ": " + printable(e.Desc[:min(len(e.Desc), maxReason)])
+		desc += ": " + reqresp.Printable(e.Desc[:min(len(e.Desc), maxReason)])
 	}
-	if e.RetryAfter <= 0 {
-		return desc
-	}
-	return fmt.Sprintf("%s, %s%v", desc, retryAfter, max(e.RetryAfter.Round(time.Millisecond), time.Millisecond))
+	return reqresp.WithRetryAfter(desc, e.RetryAfter)
 }
 
-const (
-	// maxDesc is how much of a peer's words is kept, in bytes.
-	maxDesc = 256
-	// maxReason leaves room in that for what words adds.
-	maxReason = 200
-)
-
-// printable makes a stranger's words fit for a log line.
-func printable(s string) string {
-	s = strings.ToValidUTF8(s[:min(len(s), maxDesc)], "")
-	return strings.Map(func(r rune) rune {
-		if unicode.IsPrint(r) {
-			return r
-		}
-		return ' '
-	}, s)
-}
-
-// Descriptions are free text, and the only place where a service can say when to
-// come back. Ours ends in these words and a duration, "retry after 250ms".
-const retryAfter = "retry after "
+// maxReason leaves room in a description for what words adds.
+const maxReason = 200
 
 // maxRetryAfter bounds what a client believes.
 const maxRetryAfter = time.Minute
-
-func parseRetryAfter(desc string) time.Duration {
-	i := strings.LastIndex(desc, retryAfter)
-	if i < 0 {
-		return 0
-	}
-	d, err := time.ParseDuration(strings.TrimSpace(desc[i+len(retryAfter):]))
-	if err != nil {
-		return 0
-	}
-	return min(max(d, 0), maxRetryAfter)
-}
 
 // legacyWords are what other services write in version 2, in lower case, and the
 // codes that version 3 has for it. The first that is found counts.

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"sync/atomic"
 	"time"
 
@@ -12,7 +11,6 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/status-im/shoal/internal/reqresp"
-	"github.com/status-im/shoal/internal/wire"
 )
 
 // Defaults of [ClientConfig].
@@ -169,19 +167,5 @@ func (c *Client) count(a Answer, err error) {
 
 // exchangeError turns an error of reqresp.Do into ours.
 func exchangeError(p peer.ID, err error) error {
-	var (
-		e        *reqresp.Error
-		tooLarge *wire.FrameTooLargeError
-	)
-	switch {
-	case errors.Is(err, reqresp.ErrUnsupported):
-		err = ErrUnsupported
-	case errors.Is(err, wire.ErrBadVarint):
-		err = malformed("%v", wire.ErrBadVarint)
-	case errors.As(err, &tooLarge):
-		err = fmt.Errorf("%w: %w", ErrTooLarge, tooLarge)
-	case errors.As(err, &e):
-		err = fmt.Errorf("%s: %w", e.Op, e.Err)
-	}
-	return &ExchangeError{Peer: p, Err: err}
+	return &ExchangeError{Peer: p, Err: reqresp.Reason(err, ErrUnsupported, ErrTooLarge)}
 }

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/status-im/shoal/internal/wire"
 )
 
 // The reasons of an [ExchangeError], beside those of the stream, the resource
@@ -16,15 +18,11 @@ var (
 	ErrUnsupported = errors.New("the peer offers no peer exchange")
 	// ErrMalformed: what the peer answered is no answer. An honest peer gives no
 	// such answers: leave it.
-	ErrMalformed = errors.New("malformed")
+	ErrMalformed = wire.ErrMalformed
 	// ErrTooLarge: the answer is longer than any answer to the question can be. It
 	// wasn't read.
 	ErrTooLarge = errors.New("the answer is too large")
 )
-
-func malformed(format string, args ...any) error {
-	return fmt.Errorf("%w: %s", ErrMalformed, fmt.Sprintf(format, args...))
-}
 
 // ExchangeError says that a peer gave no answer. go-waku gives none to one who asks
 // too often.

@@ -4,9 +4,11 @@ import (
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/status-im/shoal/internal/reqresp"
 )
 
-var ParseRetryAfter = parseRetryAfter
+var ParseRetryAfter = func(desc string) time.Duration { return reqresp.RetryAfter(desc, maxRetryAfter) }
 
 // Budget is the token bucket of each peer.
 type Budget struct{ *budget }

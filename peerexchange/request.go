@@ -1,6 +1,10 @@
 package peerexchange
 
-import "google.golang.org/protobuf/encoding/protowire"
+import (
+	"google.golang.org/protobuf/encoding/protowire"
+
+	"github.com/status-im/shoal/internal/wire"
+)
 
 // The fields of PeerExchangeRPC and PeerExchangeQuery.
 const (
@@ -13,8 +17,8 @@ const (
 // appendQuery writes what a request consists of, and what an answer begins with,
 // zero included.
 func appendQuery(b []byte, peers uint64) []byte {
-	b = appendLength(b, rpcQuery, sizeVarint(queryPeers, peers))
-	return appendVarint(b, queryPeers, peers)
+	b = wire.AppendLength(b, rpcQuery, wire.SizeVarint(queryPeers, peers))
+	return wire.AppendVarint(b, queryPeers, peers)
 }
 
 // decodeRequest reads how many peers are asked for. Of a field that occurs twice the
@@ -22,9 +26,9 @@ func appendQuery(b []byte, peers uint64) []byte {
 // along.
 func decodeRequest(b []byte) (peers uint64, err error) {
 	var query []byte
-	err = fields(b, func(f field) (err error) {
-		if f.num == rpcQuery {
-			query, err = f.raw("query")
+	err = wire.Fields(b, func(f wire.Field) (err error) {
+		if f.Num == rpcQuery {
+			query, err = f.Raw("query")
 		}
 		return err
 	})
@@ -32,11 +36,11 @@ func decodeRequest(b []byte) (peers uint64, err error) {
 		return 0, err
 	}
 	if query == nil {
-		return 0, malformed("there is no query")
+		return 0, wire.Malformed("there is no query")
 	}
-	err = fields(query, func(f field) (err error) {
-		if f.num == queryPeers {
-			peers, err = f.varint("num_peers")
+	err = wire.Fields(query, func(f wire.Field) (err error) {
+		if f.Num == queryPeers {
+			peers, err = f.Varint("num_peers")
 		}
 		return err
 	})

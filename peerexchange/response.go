@@ -4,6 +4,9 @@ import (
 	"math"
 
 	"google.golang.org/protobuf/encoding/protowire"
+
+	"github.com/status-im/shoal/internal/reqresp"
+	"github.com/status-im/shoal/internal/wire"
 )
 
 // The fields of PeerExchangeResponse and PeerInfo.
@@ -25,22 +28,22 @@ type response struct {
 
 // appendResponse writes an answer. nwaku can't read one without a query.
 func appendResponse(b []byte, r response) []byte {
-	size := sizeVarint(resCode, uint64(r.code))
+	size := wire.SizeVarint(resCode, uint64(r.code))
 	for _, e := range r.records {
-		size += sizeBytes(resPeers, sizeBytes(infoENR, len(e)))
+		size += wire.SizeBytes(resPeers, wire.SizeBytes(infoENR, len(e)))
 	}
 	if r.desc != "" {
-		size += sizeBytes(resDesc, len(r.desc))
+		size += wire.SizeBytes(resDesc, len(r.desc))
 	}
 	b = appendQuery(b, 0)
-	b = appendLength(b, rpcResponse, size)
+	b = wire.AppendLength(b, rpcResponse, size)
 	for _, e := range r.records {
-		b = appendLength(b, resPeers, sizeBytes(infoENR, len(e)))
-		b = append(appendLength(b, infoENR, len(e)), e...)
+		b = wire.AppendLength(b, resPeers, wire.SizeBytes(infoENR, len(e)))
+		b = append(wire.AppendLength(b, infoENR, len(e)), e...)
 	}
-	b = appendVarint(b, resCode, uint64(r.code))
+	b = wire.AppendVarint(b, resCode, uint64(r.code))
 	if r.desc != "" {
-		b = appendString(b, resDesc, r.desc)
+		b = wire.AppendString(b, resDesc, r.desc)
 	}
 	return b
 }
@@ -50,14 +53,14 @@ func appendResponse(b []byte, r response) []byte {
 // ErrMalformed.
 func decodeResponse(b []byte, limit int) (response, error) {
 	var inner []byte
-	err := fields(b, func(f field) (err error) {
-		if f.num == rpcResponse {
-			inner, err = f.raw("response")
+	err := wire.Fields(b, func(f wire.Field) (err error) {
+		if f.Num == rpcResponse {
+			inner, err = f.Raw("response")
 		}
 		return err
 	})
 	if err == nil && inner == nil {
-		err = malformed("there is no response")
+		err = wire.Malformed("there is no response")
 	}
 	if err != nil {
 		return response{}, err
@@ -66,12 +69,12 @@ func decodeResponse(b []byte, limit int) (response, error) {
 		r    response
 		desc []byte
 	)
-	err = fields(inner, func(f field) (err error) {
+	err = wire.Fields(inner, func(f wire.Field) (err error) {
 		var v uint64
-		switch f.num {
+		switch f.Num {
 		case resPeers:
 			var info []byte
-			if info, err = f.raw("peer_infos"); err != nil {
+			if info, err = f.Raw("peer_infos"); err != nil {
 				break
 			}
 			if len(r.records) < limit {
@@ -80,17 +83,17 @@ func decodeResponse(b []byte, limit int) (response, error) {
 				r.more++
 			}
 		case resCode:
-			v, err = f.varint("status_code")
+			v, err = f.Varint("status_code")
 			r.code = StatusCode(min(v, math.MaxUint32))
 		case resDesc:
-			desc, err = f.raw("status_desc")
+			desc, err = f.Raw("status_desc")
 		}
 		return err
 	})
 	if err != nil {
 		return response{}, err
 	}
-	r.desc = printable(string(desc[:min(len(desc), maxDesc)]))
+	r.desc = reqresp.Printable(string(desc[:min(len(desc), reqresp.MaxWords)]))
 	if r.code == 0 { // go-waku and js-waku know none; the rule is nwaku's
 		r.code = StatusSuccess
 		if len(r.records) == 0 {
@@ -102,9 +105,9 @@ func decodeResponse(b []byte, limit int) (response, error) {
 
 // record returns the record in a PeerInfo. One that can't be read spoils no others.
 func record(info []byte) (enr []byte) {
-	err := fields(info, func(f field) (err error) {
-		if f.num == infoENR {
-			enr, err = f.raw("enr")
+	err := wire.Fields(info, func(f wire.Field) (err error) {
+		if f.Num == infoENR {
+			enr, err = f.Raw("enr")
 		}
 		return err
 	})

@@ -3,11 +3,11 @@ package peerexchange
 import (
 	"errors"
 	"fmt"
-	"strings"
 	"time"
-	"unicode"
 
 	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/status-im/shoal/internal/reqresp"
 )
 
 // StatusCode says in an answer how a question fared. The numbers are nwaku's.
@@ -88,50 +88,17 @@ func (e *StatusError) Is(target error) bool {
 }
 
 func newStatusError(p peer.ID, code StatusCode, desc string) *StatusError {
-	return &StatusError{Peer: p, Code: code, Desc: desc, RetryAfter: parseRetryAfter(desc)}
-}
-
-// maxDesc is how much of a peer's words is kept, in bytes.
-const maxDesc = 256
-
-// printable makes a stranger's words fit for a log line.
-func printable(s string) string {
-	s = strings.ToValidUTF8(s[:min(len(s), maxDesc)], "")
-	return strings.Map(func(r rune) rune {
-		if unicode.IsPrint(r) {
-			return r
-		}
-		return ' '
-	}, s)
+	return &StatusError{Peer: p, Code: code, Desc: desc, RetryAfter: reqresp.RetryAfter(desc, maxRetryAfter)}
 }
 
 // words is what a peer is told who is refused.
 func words(code StatusCode, reason string, wait time.Duration) string {
 	desc := code.String()
 	if reason != "" {
-		desc += ": " + printable(reason)
+		desc += ": " + reqresp.Printable(reason)
 	}
-	if wait <= 0 {
-		return desc
-	}
-	return fmt.Sprintf("%s, %s%v", desc, retryAfter, max(wait.Round(time.Millisecond), time.Millisecond))
+	return reqresp.WithRetryAfter(desc, wait)
 }
-
-// Descriptions are free text, and the only place where a server can say when to
-// come back. Ours ends in these words and a duration, "retry after 250ms".
-const retryAfter = "retry after "
 
 // maxRetryAfter bounds what a client believes.
 const maxRetryAfter = time.Minute
-
-func parseRetryAfter(desc string) time.Duration {
-	i := strings.LastIndex(desc, retryAfter)
-	if i < 0 {
-		return 0
-	}
-	d, err := time.ParseDuration(strings.TrimSpace(desc[i+len(retryAfter):]))
-	if err != nil {
-		return 0
-	}
-	return min(max(d, 0), maxRetryAfter)
-}

@@ -330,19 +330,5 @@ func checkOne(g register, ns string) (p Peer, wrong string) {
 
 // exchangeError turns an error of reqresp.Do into ours.
 func exchangeError(p peer.ID, err error) error {
-	var (
-		e        *reqresp.Error
-		tooLarge *wire.FrameTooLargeError
-	)
-	switch {
-	case errors.Is(err, reqresp.ErrUnsupported):
-		err = ErrUnsupported
-	case errors.Is(err, wire.ErrBadVarint):
-		err = malformed("%v", wire.ErrBadVarint)
-	case errors.As(err, &tooLarge):
-		err = fmt.Errorf("%w: %w", ErrTooLarge, tooLarge)
-	case errors.As(err, &e):
-		err = fmt.Errorf("%s: %w", e.Op, e.Err)
-	}
-	return &ExchangeError{Peer: p, Err: err}
+	return &ExchangeError{Peer: p, Err: reqresp.Reason(err, ErrUnsupported, ErrTooLarge)}
 }

@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/status-im/shoal/internal/wire"
 )
 
 // The reasons of an [ExchangeError], beside those of the stream, the resource
@@ -14,7 +16,7 @@ var (
 	ErrUnsupported = errors.New("the peer is no rendezvous point")
 	// ErrMalformed: what the peer answered is no answer. An honest peer gives no
 	// such answers: leave it.
-	ErrMalformed = errors.New("malformed")
+	ErrMalformed = wire.ErrMalformed
 	// ErrTooLarge: the answer is longer than any answer to the question can be. It
 	// wasn't read.
 	ErrTooLarge = errors.New("the answer is too large")
@@ -29,10 +31,6 @@ var (
 	// ErrNoKey: the host doesn't hold its private key, without which it can't sign.
 	ErrNoKey = errors.New("rendezvous: the host has no private key")
 )
-
-func malformed(format string, args ...any) error {
-	return fmt.Errorf("%w: %s", ErrMalformed, fmt.Sprintf(format, args...))
-}
 
 // ExchangeError says that a point gave no answer.
 type ExchangeError struct {

@@ -7,6 +7,8 @@ import (
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
+
+	"github.com/status-im/shoal/internal/reqresp"
 )
 
 // What tests need to know.
@@ -19,7 +21,7 @@ const (
 )
 
 var (
-	ParseRetryAfter = parseRetryAfter
+	ParseRetryAfter = func(desc string) time.Duration { return reqresp.RetryAfter(desc, maxRetryAfter) }
 	AddressKey      = addressKey
 	Seal            = func(k crypto.PrivKey, addrs []ma.Multiaddr) ([]byte, error) { return seal(k, addrs) }
 )

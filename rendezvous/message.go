@@ -4,6 +4,9 @@ import (
 	"math"
 
 	"google.golang.org/protobuf/encoding/protowire"
+
+	"github.com/status-im/shoal/internal/reqresp"
+	"github.com/status-im/shoal/internal/wire"
 )
 
 // kind is a message's type.
@@ -74,76 +77,76 @@ type response struct {
 
 // appendRequest writes a request. Zeros are written where nwaku can't do without.
 func appendRequest(b []byte, r request) []byte {
-	b = appendVarint(b, msgType, uint64(r.kind))
+	b = wire.AppendVarint(b, msgType, uint64(r.kind))
 	switch r.kind {
 	case kindRegister:
 		b = appendRegister(b, msgRegister, r.reg)
 	case kindUnregister:
-		b = appendLength(b, msgUnregister, sizeBytes(regNamespace, len(r.reg.ns)))
-		b = appendBytes(b, regNamespace, r.reg.ns)
+		b = wire.AppendLength(b, msgUnregister, wire.SizeBytes(regNamespace, len(r.reg.ns)))
+		b = wire.AppendBytes(b, regNamespace, r.reg.ns)
 	case kindDiscover:
-		size := sizeVarint(discLimit, r.limit)
+		size := wire.SizeVarint(discLimit, r.limit)
 		if len(r.reg.ns) > 0 {
-			size += sizeBytes(discNamespace, len(r.reg.ns))
+			size += wire.SizeBytes(discNamespace, len(r.reg.ns))
 		}
 		if len(r.cookie) > 0 {
-			size += sizeBytes(discCookie, len(r.cookie))
+			size += wire.SizeBytes(discCookie, len(r.cookie))
 		}
-		b = appendLength(b, msgDiscover, size)
+		b = wire.AppendLength(b, msgDiscover, size)
 		if len(r.reg.ns) > 0 { // an empty one is refused, none means all
-			b = appendBytes(b, discNamespace, r.reg.ns)
+			b = wire.AppendBytes(b, discNamespace, r.reg.ns)
 		}
-		b = appendVarint(b, discLimit, r.limit)
+		b = wire.AppendVarint(b, discLimit, r.limit)
 		if len(r.cookie) > 0 {
-			b = appendBytes(b, discCookie, r.cookie)
+			b = wire.AppendBytes(b, discCookie, r.cookie)
 		}
 	}
 	return b
 }
 
 func appendRegister(b []byte, num protowire.Number, r register) []byte {
-	b = appendLength(b, num, r.size())
-	b = appendBytes(b, regNamespace, r.ns)
-	b = appendBytes(b, regRecord, r.record)
-	return appendVarint(b, regTTL, r.ttl)
+	b = wire.AppendLength(b, num, r.size())
+	b = wire.AppendBytes(b, regNamespace, r.ns)
+	b = wire.AppendBytes(b, regRecord, r.record)
+	return wire.AppendVarint(b, regTTL, r.ttl)
 }
 
 func (r register) size() int {
-	return sizeBytes(regNamespace, len(r.ns)) + sizeBytes(regRecord, len(r.record)) + sizeVarint(regTTL, r.ttl)
+	return wire.SizeBytes(regNamespace, len(r.ns)) + wire.SizeBytes(regRecord, len(r.record)) + wire.SizeVarint(regTTL, r.ttl)
 }
 
 // appendResponse writes a response.
 func appendResponse(b []byte, r response) []byte {
-	b = appendVarint(b, msgType, uint64(r.kind))
+	b = wire.AppendVarint(b, msgType, uint64(r.kind))
 	text := 0
 	if r.text != "" {
-		text = sizeBytes(rrText, len(r.text)) // as long as that of drText
+		text = wire.SizeBytes(rrText, len(r.text)) // as long as that of drText
 	}
 	if r.kind == kindRegisterResponse {
-		b = appendLength(b, msgRegisterResponse, sizeVarint(rrStatus, uint64(r.status))+text+sizeVarint(rrTTL, r.ttl))
-		b = appendVarint(b, rrStatus, uint64(r.status))
+		b = wire.AppendLength(b, msgRegisterResponse, wire.SizeVarint(rrStatus, uint64(r.status))+text+wire.SizeVarint(rrTTL, r.ttl))
+		b = wire.AppendVarint(b, rrStatus, uint64(r.status))
 		if r.text != "" {
-			b = appendBytes(b, rrText, []byte(r.text))
+			b = wire.AppendBytes(b, rrText, []byte(r.text))
 		}
-		return appendVarint(b, rrTTL, r.ttl)
+		return wire.AppendVarint(b, rrTTL, r.ttl)
 	}
-	size := text + sizeVarint(drStatus, uint64(r.status))
+	size := text + wire.SizeVarint(drStatus, uint64(r.status))
 	for _, g := range r.regs {
-		size += sizeBytes(drRegistrations, g.size())
+		size += wire.SizeBytes(drRegistrations, g.size())
 	}
 	if len(r.cookie) > 0 {
-		size += sizeBytes(drCookie, len(r.cookie))
+		size += wire.SizeBytes(drCookie, len(r.cookie))
 	}
-	b = appendLength(b, msgDiscoverResponse, size)
+	b = wire.AppendLength(b, msgDiscoverResponse, size)
 	for _, g := range r.regs {
 		b = appendRegister(b, drRegistrations, g)
 	}
 	if len(r.cookie) > 0 {
-		b = appendBytes(b, drCookie, r.cookie)
+		b = wire.AppendBytes(b, drCookie, r.cookie)
 	}
-	b = appendVarint(b, drStatus, uint64(r.status))
+	b = wire.AppendVarint(b, drStatus, uint64(r.status))
 	if r.text != "" {
-		b = appendBytes(b, drText, []byte(r.text))
+		b = wire.AppendBytes(b, drText, []byte(r.text))
 	}
 	return b
 }
@@ -154,14 +157,14 @@ type parts [msgDiscoverResponse + 1][]byte
 // split reads a message's type and finds its bodies. Of a field that occurs twice
 // the last counts; others are skipped. Without a type it is the first of them.
 func split(b []byte) (k kind, p parts, err error) {
-	err = fields(b, func(f field) (err error) {
+	err = wire.Fields(b, func(f wire.Field) (err error) {
 		switch {
-		case f.num == msgType:
+		case f.Num == msgType:
 			var v uint64
-			v, err = f.varint("type")
+			v, err = f.Varint("type")
 			k = kind(min(v, math.MaxUint32))
-		case f.num <= msgDiscoverResponse:
-			p[f.num], err = f.raw("a body")
+		case f.Num <= msgDiscoverResponse:
+			p[f.Num], err = f.Raw("a body")
 		}
 		return err
 	})
@@ -183,23 +186,23 @@ func decodeRequest(b []byte) (r request, err error) {
 	case kindDiscover:
 		body = p[msgDiscover]
 	default:
-		return request{}, malformed("%d is no request", k)
+		return request{}, wire.Malformed("%d is no request", k)
 	}
 	if body == nil && k != kindDiscover {
-		return request{}, malformed("there is no body")
+		return request{}, wire.Malformed("there is no body")
 	}
 	r.kind = k
 	if k == kindRegister {
 		r.reg, err = decodeRegister(body)
 	} else {
-		err = fields(body, func(f field) (err error) {
+		err = wire.Fields(body, func(f wire.Field) (err error) {
 			switch {
-			case f.num == discNamespace:
-				r.reg.ns, err = f.raw("ns")
-			case f.num == discLimit && k == kindDiscover:
-				r.limit, err = f.varint("limit")
-			case f.num == discCookie && k == kindDiscover:
-				r.cookie, err = f.raw("cookie")
+			case f.Num == discNamespace:
+				r.reg.ns, err = f.Raw("ns")
+			case f.Num == discLimit && k == kindDiscover:
+				r.limit, err = f.Varint("limit")
+			case f.Num == discCookie && k == kindDiscover:
+				r.cookie, err = f.Raw("cookie")
 			}
 			return err
 		})
@@ -211,14 +214,14 @@ func decodeRequest(b []byte) (r request, err error) {
 }
 
 func decodeRegister(b []byte) (r register, err error) {
-	err = fields(b, func(f field) (err error) {
-		switch f.num {
+	err = wire.Fields(b, func(f wire.Field) (err error) {
+		switch f.Num {
 		case regNamespace:
-			r.ns, err = f.raw("ns")
+			r.ns, err = f.Raw("ns")
 		case regRecord:
-			r.record, err = f.raw("signedPeerRecord")
+			r.record, err = f.Raw("signedPeerRecord")
 		case regTTL:
-			r.ttl, err = f.varint("ttl")
+			r.ttl, err = f.Varint("ttl")
 			r.timed = true
 		}
 		return err
@@ -242,7 +245,7 @@ func decodeResponse(b []byte, want kind, limit int) (response, error) {
 		body = p[msgRegisterResponse]
 	}
 	if k != want || body == nil {
-		return response{}, malformed("it is no answer to the question")
+		return response{}, wire.Malformed("it is no answer to the question")
 	}
 	var (
 		r      = response{kind: k}
@@ -252,22 +255,22 @@ func decodeResponse(b []byte, want kind, limit int) (response, error) {
 	if want == kindDiscoverResponse {
 		r.regs = make([]register, 0, count(body, drRegistrations, limit))
 	}
-	err = fields(body, func(f field) (err error) {
+	err = wire.Fields(body, func(f wire.Field) (err error) {
 		switch want {
 		case kindRegisterResponse:
-			switch f.num {
+			switch f.Num {
 			case rrStatus:
-				status, err = f.varint("status")
+				status, err = f.Varint("status")
 			case rrText:
-				text, err = f.raw("statusText")
+				text, err = f.Raw("statusText")
 			case rrTTL:
-				r.ttl, err = f.varint("ttl")
+				r.ttl, err = f.Varint("ttl")
 			}
 		default:
-			switch f.num {
+			switch f.Num {
 			case drRegistrations:
 				var raw []byte
-				if raw, err = f.raw("registrations"); err != nil {
+				if raw, err = f.Raw("registrations"); err != nil {
 					break
 				}
 				if len(r.regs) >= limit {
@@ -277,11 +280,11 @@ func decodeResponse(b []byte, want kind, limit int) (response, error) {
 				g, _ := decodeRegister(raw)
 				r.regs = append(r.regs, g)
 			case drCookie:
-				r.cookie, err = f.raw("cookie")
+				r.cookie, err = f.Raw("cookie")
 			case drStatus:
-				status, err = f.varint("status")
+				status, err = f.Varint("status")
 			case drText:
-				text, err = f.raw("statusText")
+				text, err = f.Raw("statusText")
 			}
 		}
 		return err
@@ -290,14 +293,14 @@ func decodeResponse(b []byte, want kind, limit int) (response, error) {
 		return response{}, err
 	}
 	r.status = StatusCode(min(status, math.MaxUint32))
-	r.text = printable(string(text[:min(len(text), maxDesc)]))
+	r.text = reqresp.Printable(string(text[:min(len(text), reqresp.MaxWords)]))
 	return r, nil
 }
 
 // count counts the fields of that number, limit at most.
 func count(b []byte, num protowire.Number, limit int) (n int) {
-	fields(b, func(f field) error {
-		if f.num == num && n < limit {
+	wire.Fields(b, func(f wire.Field) error {
+		if f.Num == num && n < limit {
 			n++
 		}
 		return nil

@@ -370,7 +370,7 @@ func (t *table) find(ns string, number uint64, first bool, n int, now time.Time)
 	size := 0
 	for _, r := range found {
 		g := register{ns: []byte(r.ns), record: r.record, ttl: uint64(max(r.expires.Sub(now)/time.Second, 1))}
-		if size += sizeBytes(drRegistrations, g.size()); size > maxAnswer {
+		if size += wire.SizeBytes(drRegistrations, g.size()); size > maxAnswer {
 			more = true
 			break
 		}

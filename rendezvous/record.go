@@ -10,6 +10,8 @@ import (
 	"github.com/libp2p/go-libp2p/core/record"
 	ma "github.com/multiformats/go-multiaddr"
 	"google.golang.org/protobuf/encoding/protowire"
+
+	"github.com/status-im/shoal/internal/wire"
 )
 
 // The fields of a signed envelope, of the peer record in it, and of its addresses.
@@ -40,16 +42,16 @@ func openRecord(raw []byte) (r signedRecord, wrong string) {
 		return signedRecord{}, RefusedTooLarge
 	}
 	var key, typ, payload, sig []byte
-	err := fields(raw, func(f field) (err error) {
-		switch f.num {
+	err := wire.Fields(raw, func(f wire.Field) (err error) {
+		switch f.Num {
 		case envKey:
-			key, err = f.raw("public_key")
+			key, err = f.Raw("public_key")
 		case envType:
-			typ, err = f.raw("payload_type")
+			typ, err = f.Raw("payload_type")
 		case envPayload:
-			payload, err = f.raw("payload")
+			payload, err = f.Raw("payload")
 		case envSignature:
-			sig, err = f.raw("signature")
+			sig, err = f.Raw("signature")
 		}
 		return err
 	})
@@ -92,20 +94,20 @@ func decodePayload(b []byte) (r signedRecord, wrong string) {
 		addrs [][]byte
 		size  int
 	)
-	err := fields(b, func(f field) (err error) {
-		switch f.num {
+	err := wire.Fields(b, func(f wire.Field) (err error) {
+		switch f.Num {
 		case recPeer:
-			id, err = f.raw("peer_id")
+			id, err = f.Raw("peer_id")
 		case recSeq:
-			r.seq, err = f.varint("seq")
+			r.seq, err = f.Varint("seq")
 		case recAddrs:
 			var info, a []byte
-			if info, err = f.raw("addresses"); err != nil {
+			if info, err = f.Raw("addresses"); err != nil {
 				break
 			}
-			err = fields(info, func(f field) (err error) {
-				if f.num == addrBytes {
-					a, err = f.raw("multiaddr")
+			err = wire.Fields(info, func(f wire.Field) (err error) {
+				if f.Num == addrBytes {
+					a, err = f.Raw("multiaddr")
 				}
 				return err
 			})

@@ -13,6 +13,8 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/peer"
 	"google.golang.org/protobuf/encoding/protowire"
+
+	"github.com/status-im/shoal/internal/wire"
 )
 
 // Snapshots keeps what a [Point] knows beyond a restart, as a whole: some 10 MB for a
@@ -73,12 +75,12 @@ func encodeSnapshot(regs []registration) []byte {
 	b := make([]byte, sha256.Size)
 	var e []byte
 	for _, r := range regs {
-		e = appendBytes(e[:0], snapPeer, []byte(r.peer))
-		e = appendBytes(e, snapNS, []byte(r.ns))
-		e = appendBytes(e, snapAddr, []byte(r.addr))
-		e = appendBytes(e, snapRecord, r.record)
-		e = appendVarint(e, snapExpires, uint64(max(r.expires.Unix(), 0)))
-		b = appendBytes(b, snapEntry, e)
+		e = wire.AppendBytes(e[:0], snapPeer, []byte(r.peer))
+		e = wire.AppendBytes(e, snapNS, []byte(r.ns))
+		e = wire.AppendBytes(e, snapAddr, []byte(r.addr))
+		e = wire.AppendBytes(e, snapRecord, r.record)
+		e = wire.AppendVarint(e, snapExpires, uint64(max(r.expires.Unix(), 0)))
+		b = wire.AppendBytes(b, snapEntry, e)
 	}
 	sum := sha256.Sum256(b[sha256.Size:])
 	copy(b, sum[:])
@@ -93,11 +95,11 @@ func decodeSnapshot(b []byte, put func(r registration)) error {
 	if sum := sha256.Sum256(b[sha256.Size:]); !bytes.Equal(sum[:], b[:sha256.Size]) {
 		return ErrSnapshot
 	}
-	err := fields(b[sha256.Size:], func(f field) error {
-		if f.num != snapEntry {
+	err := wire.Fields(b[sha256.Size:], func(f wire.Field) error {
+		if f.Num != snapEntry {
 			return nil
 		}
-		raw, err := f.raw("entry")
+		raw, err := f.Raw("entry")
 		if err != nil {
 			return err
 		}
@@ -115,24 +117,24 @@ func decodeSnapshot(b []byte, put func(r registration)) error {
 }
 
 func decodeSaved(b []byte) (r registration, err error) {
-	err = fields(b, func(f field) (err error) {
+	err = wire.Fields(b, func(f wire.Field) (err error) {
 		var v []byte
-		switch f.num {
+		switch f.Num {
 		case snapPeer:
-			v, err = f.raw("peer")
+			v, err = f.Raw("peer")
 			r.peer = peer.ID(v)
 		case snapNS:
-			v, err = f.raw("ns")
+			v, err = f.Raw("ns")
 			r.ns = string(v)
 		case snapAddr:
-			v, err = f.raw("addr")
+			v, err = f.Raw("addr")
 			r.addr = string(v)
 		case snapRecord:
-			v, err = f.raw("record")
+			v, err = f.Raw("record")
 			r.record = bytes.Clone(v)
 		case snapExpires:
 			var at uint64
-			at, err = f.varint("expires")
+			at, err = f.Varint("expires")
 			r.expires = time.Unix(int64(min(at, 1<<40)), 0)
 		}
 		return err

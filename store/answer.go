@@ -5,12 +5,14 @@ import (
 	"fmt"
 
 	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/status-im/shoal/internal/wire"
 )
 
 // The reasons of an [AnswerError].
 var (
 	// ErrMalformed: it can't be read.
-	ErrMalformed = errors.New("malformed")
+	ErrMalformed = wire.ErrMalformed
 	// ErrWrongHash: a message isn't the one that its hash names.
 	ErrWrongHash = errors.New("a message has another hash")
 	// ErrNotAsked: a message doesn't belong to the question.

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/status-im/shoal/internal/reqresp"
+	"github.com/status-im/shoal/internal/wire"
 	"github.com/status-im/shoal/message"
 	"github.com/status-im/shoal/sharding"
 )
@@ -100,7 +102,7 @@ func (c *Client) checkEntry(q Query, kv keyValue) (item, error) {
 		return i, nil
 	}
 	if kv.message == nil || kv.topic == nil {
-		return item{}, malformed("entry %s lacks its message or topic", kv.hash)
+		return item{}, wire.Malformed("entry %s lacks its message or topic", kv.hash)
 	}
 	// A copy, so that who keeps one message doesn't keep the whole answer.
 	m, err := message.Decode(slices.Clone(kv.message))
@@ -109,7 +111,7 @@ func (c *Client) checkEntry(q Query, kv keyValue) (item, error) {
 		return i, nil // somebody published it so, and not every store minds
 	}
 	if err != nil {
-		return item{}, malformed("entry %s: %v", kv.hash, err)
+		return item{}, wire.Malformed("entry %s: %v", kv.hash, err)
 	}
 	topic := string(kv.topic)
 	if m.Hash(topic) != kv.hash {
@@ -119,13 +121,13 @@ func (c *Client) checkEntry(q Query, kv keyValue) (item, error) {
 
 	shard, err := sharding.ParsePubsubTopic(topic)
 	if q.Shard != nil && (err != nil || shard != *q.Shard) {
-		return item{}, fmt.Errorf("%w: %s on %s", ErrNotAsked, kv.hash, printable(topic))
+		return item{}, fmt.Errorf("%w: %s on %s", ErrNotAsked, kv.hash, reqresp.Printable(topic))
 	}
 	i.Shard = shard
 	start, end := q.Bounds()
 	switch {
 	case len(q.ContentTopics) > 0 && !slices.Contains(q.ContentTopics, m.ContentTopic):
-		return item{}, fmt.Errorf("%w: %s has the content topic %s", ErrNotAsked, kv.hash, printable(m.ContentTopic))
+		return item{}, fmt.Errorf("%w: %s has the content topic %s", ErrNotAsked, kv.hash, reqresp.Printable(m.ContentTopic))
 	case m.Timestamp < start || m.Timestamp > end:
 		return item{}, fmt.Errorf("%w: %s is of another time", ErrNotAsked, kv.hash)
 	case m.Timestamp == end && !q.End.IsZero():

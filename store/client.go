@@ -115,7 +115,7 @@ func (c *Client) ask(ctx context.Context, p peer.ID, q Query) (answer, error) {
 	case err != nil:
 		return answer{}, &AnswerError{Peer: p, Err: err}
 	case r.id != id && r.id != "" && r.id != notRead:
-		return answer{}, &AnswerError{Peer: p, Err: malformed("it is one to another request")}
+		return answer{}, &AnswerError{Peer: p, Err: wire.Malformed("it is one to another request")}
 	case !r.code.success():
 		return answer{}, newStatusError(p, r.code, r.desc)
 	}
@@ -160,7 +160,7 @@ func exchangeError(p peer.ID, err error) error {
 	case errors.Is(err, reqresp.ErrUnsupported):
 		err = ErrUnsupported
 	case errors.Is(err, wire.ErrBadVarint):
-		return &AnswerError{Peer: p, Err: malformed("%v", wire.ErrBadVarint)}
+		return &AnswerError{Peer: p, Err: wire.Malformed("%v", wire.ErrBadVarint)}
 	case errors.As(err, &tooLarge):
 		err = fmt.Errorf("%w: %w", ErrTooLarge, tooLarge)
 	case errors.As(err, &e) && e.Op == "read" && errors.Is(err, network.ErrResourceLimitExceeded):

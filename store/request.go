@@ -10,6 +10,7 @@ import (
 
 	"google.golang.org/protobuf/encoding/protowire"
 
+	"github.com/status-im/shoal/internal/wire"
 	"github.com/status-im/shoal/message"
 	"github.com/status-im/shoal/sharding"
 )
@@ -31,10 +32,6 @@ const (
 // maxRequest is the length of the longest request read, in bytes. A hundred
 // hashes take 3.4 KB; the rest is for content topics.
 const maxRequest = 64 << 10
-
-func malformed(format string, args ...any) error {
-	return fmt.Errorf("%w: %s", ErrMalformed, fmt.Sprintf(format, args...))
-}
 
 // request is a StoreQueryRequest. Nil pointers are fields that weren't there.
 type request struct {
@@ -148,7 +145,7 @@ func decodeRequest(b []byte) (request, error) {
 	for len(b) > 0 {
 		f, n := consumeField(b)
 		if n < 0 {
-			return r, cmp.Or(wrong, malformed("%v", protowire.ParseError(n)))
+			return r, cmp.Or(wrong, wire.Malformed("%v", protowire.ParseError(n)))
 		}
 		b = b[n:]
 		if wrong == nil || f.num == reqID {
@@ -236,7 +233,7 @@ func consumeField(b []byte) (field, int) {
 
 func (f field) varint(name string) (uint64, error) {
 	if f.typ != protowire.VarintType {
-		return 0, malformed("%s is no number", name)
+		return 0, wire.Malformed("%s is no number", name)
 	}
 	return f.value, nil
 }
@@ -256,7 +253,7 @@ func (f field) time(name string) (*int64, error) {
 
 func (f field) raw(name string) ([]byte, error) {
 	if f.typ != protowire.BytesType {
-		return nil, malformed("%s has no length", name)
+		return nil, wire.Malformed("%s has no length", name)
 	}
 	return f.bytes, nil
 }
@@ -264,7 +261,7 @@ func (f field) raw(name string) ([]byte, error) {
 func (f field) text(name string) (string, error) {
 	b, err := f.raw(name)
 	if err == nil && !utf8.Valid(b) {
-		err = malformed("%s is not UTF-8", name)
+		err = wire.Malformed("%s is not UTF-8", name)
 	}
 	if err != nil {
 		return "", err
@@ -275,7 +272,7 @@ func (f field) text(name string) (string, error) {
 func (f field) hash(name string) (h message.Hash, err error) {
 	b, err := f.raw(name)
 	if err == nil && len(b) != len(h) {
-		err = malformed("%s: a hash has %d bytes, not %d", name, len(h), len(b))
+		err = wire.Malformed("%s: a hash has %d bytes, not %d", name, len(h), len(b))
 	}
 	if err == nil {
 		copy(h[:], b)

@@ -5,6 +5,8 @@ import (
 
 	"google.golang.org/protobuf/encoding/protowire"
 
+	"github.com/status-im/shoal/internal/reqresp"
+	"github.com/status-im/shoal/internal/wire"
 	"github.com/status-im/shoal/message"
 )
 
@@ -100,7 +102,7 @@ func decodeResponse(b []byte, limit int) (response, error) {
 	for len(b) > 0 {
 		f, n := consumeField(b)
 		if n < 0 {
-			return response{}, malformed("%v", protowire.ParseError(n))
+			return response{}, wire.Malformed("%v", protowire.ParseError(n))
 		}
 		b = b[n:]
 		if err := r.set(f, limit); err != nil {
@@ -121,7 +123,7 @@ func (r *response) set(f field, limit int) (err error) {
 	case resDesc:
 		var b []byte
 		b, err = f.raw("status_desc")
-		r.desc = printable(string(b[:min(len(b), maxDesc)]))
+		r.desc = reqresp.Printable(string(b[:min(len(b), reqresp.MaxWords)]))
 	case resMessages:
 		var b []byte
 		if b, err = f.raw("messages"); err != nil {
@@ -146,7 +148,7 @@ func decodeKeyValue(b []byte) (kv keyValue, err error) {
 	for len(b) > 0 {
 		f, n := consumeField(b)
 		if n < 0 {
-			return keyValue{}, malformed("entry: %v", protowire.ParseError(n))
+			return keyValue{}, wire.Malformed("entry: %v", protowire.ParseError(n))
 		}
 		b = b[n:]
 		switch f.num {
@@ -163,7 +165,7 @@ func decodeKeyValue(b []byte) (kv keyValue, err error) {
 		}
 	}
 	if !kv.hasHash {
-		return keyValue{}, malformed("an entry has no hash")
+		return keyValue{}, wire.Malformed("an entry has no hash")
 	}
 	return kv, nil
 }

@@ -190,7 +190,7 @@ func (s *Server) handle(ctx context.Context, from peer.ID, b []byte) ([]byte, er
 	}
 	switch wait, ok := s.budget.take(from, time.Now(), s.cfg.Patience); {
 	case !ok:
-		return s.reply(from, r.id, StatusTooManyRequests, withRetryAfter("TOO_MANY_REQUESTS", wait), Page{}), nil
+		return s.reply(from, r.id, StatusTooManyRequests, reqresp.WithRetryAfter("TOO_MANY_REQUESTS", wait), Page{}), nil
 	case wait > 0:
 		if err := sleep(ctx, wait); err != nil {
 			return nil, err
@@ -217,7 +217,7 @@ func (s *Server) handle(ctx context.Context, from peer.ID, b []byte) ([]byte, er
 func (s *Server) apologise(from peer.ID, id string, err error) []byte {
 	code, desc := describe(err)
 	if code == StatusServiceUnavailable {
-		desc = withRetryAfter(desc, waitLimit)
+		desc = reqresp.WithRetryAfter(desc, waitLimit)
 		if s.cfg.OnFailure != nil {
 			s.cfg.OnFailure(from, err)
 		}
@@ -361,7 +361,7 @@ func (s *Server) refuse(from peer.ID, b []byte, err error) []byte {
 	if r, err := decodeRequest(b); b != nil && (err == nil || r.id != "") {
 		id = r.id
 	}
-	return s.answer(id, StatusServiceUnavailable, withRetryAfter("SERVICE_UNAVAILABLE: no memory", waitLimit), Page{})
+	return s.answer(id, StatusServiceUnavailable, reqresp.WithRetryAfter("SERVICE_UNAVAILABLE: no memory", waitLimit), Page{})
 }
 
 func (s *Server) failed(from peer.ID, err error) {

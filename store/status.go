@@ -5,9 +5,10 @@ import (
 	"fmt"
 	"strings"
 	"time"
-	"unicode"
 
 	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/status-im/shoal/internal/reqresp"
 )
 
 // StatusCode says in an answer how a question fared (13/WAKU2-STORE). Codes from
@@ -75,50 +76,12 @@ func (e *StatusError) Is(target error) bool {
 }
 
 func newStatusError(p peer.ID, code StatusCode, desc string) *StatusError {
-	desc = printable(desc)
-	return &StatusError{Peer: p, Code: code, Desc: desc, RetryAfter: parseRetryAfter(desc)}
+	desc = reqresp.Printable(desc)
+	return &StatusError{Peer: p, Code: code, Desc: desc, RetryAfter: reqresp.RetryAfter(desc, maxRetryAfter)}
 }
-
-// maxDesc is how much of a peer's words is kept, in bytes.
-const maxDesc = 256
-
-// printable makes a stranger's words fit for a log line.
-func printable(s string) string {
-	s = strings.ToValidUTF8(s[:min(len(s), maxDesc)], "")
-	return strings.Map(func(r rune) rune {
-		if unicode.IsPrint(r) {
-			return r
-		}
-		return ' '
-	}, s)
-}
-
-// Descriptions are free text, and the only place where a server can say when to
-// come back. Ours ends in these words and a duration, "retry after 250ms".
-const retryAfter = "retry after "
 
 // maxRetryAfter bounds what a client believes.
 const maxRetryAfter = time.Minute
-
-func withRetryAfter(desc string, d time.Duration) string {
-	if d <= 0 {
-		return desc
-	}
-	d = max(d.Round(time.Millisecond), time.Millisecond)
-	return fmt.Sprintf("%s, %s%v", desc, retryAfter, d)
-}
-
-func parseRetryAfter(desc string) time.Duration {
-	_, after, ok := strings.Cut(desc, retryAfter)
-	if !ok {
-		return 0
-	}
-	d, err := time.ParseDuration(strings.TrimSpace(after))
-	if err != nil {
-		return 0
-	}
-	return min(max(d, 0), maxRetryAfter)
-}
 
 // describe is what a server tells about an error.
 func describe(err error) (StatusCode, string) {

@@ -9,6 +9,9 @@
 // before anything is allocated, a varint longer than it needs to be is an
 // error, and the buffer grows as bytes arrive, so that announcing much and
 // sending nothing costs the reader next to nothing.
+//
+// Fields walks through a protobuf message where a decoder has to see what generated
+// code hides: fields that are unknown, repeated, or empty instead of absent.
 package wire
 
 import (
