@@ -2,31 +2,11 @@ package filter
 
 import (
 	"context"
-	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/status-im/shoal/message"
 )
-
-// Budget is the token bucket of each peer.
-type Budget struct{ *budget }
-
-// NewBudget returns one that tells so many peers apart.
-func NewBudget(rate float64, burst, peers int) Budget { return Budget{newBudget(rate, burst, peers)} }
-
-// Take takes n tokens and returns how many there were.
-func (b Budget) Take(p peer.ID, n int, now time.Time) (taken int) {
-	for range n {
-		if _, ok := b.take(p, now, 0); ok {
-			taken++
-		}
-	}
-	return taken
-}
-
-// Len is how many peers are in the table.
-func (b Budget) Len() int { return len(b.peers) }
 
 // Contacts is how many peers the client knows something of.
 func (c *Client) Contacts() int {

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/status-im/shoal/internal/reqresp"
 )
 
 // line is where requests to one peer wait for their turn. It is a token bucket as
@@ -91,7 +93,7 @@ func (c *Client) pause(ctx context.Context, p peer.ID) error {
 		if wait <= 0 {
 			return context.Cause(ctx)
 		}
-		if err := sleep(ctx, wait); err != nil {
+		if err := reqresp.Sleep(ctx, wait); err != nil {
 			return err
 		}
 	}
@@ -150,15 +152,4 @@ func (l *line) refused(now time.Time, after time.Duration) {
 func (l *line) fresh(now time.Time, cfg ClientConfig) bool {
 	l.fill(now, cfg)
 	return !l.busy && !l.next.After(now) && (cfg.Rate <= 0 || l.tokens >= float64(cfg.Burst))
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
 }

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"io"
 	"time"
+
+	"github.com/status-im/shoal/internal/reqresp"
 )
 
 const (
@@ -41,7 +43,7 @@ func (u *subscriber) work(single bool) {
 		if !ok {
 			return
 		}
-		if j.wait > 0 && sleep(u.srv.ctx, j.wait) != nil {
+		if j.wait > 0 && reqresp.Sleep(u.srv.ctx, j.wait) != nil {
 			return
 		}
 		u.send(&j)
@@ -101,9 +103,7 @@ func (u *subscriber) next(single bool) (j job, lost uint64, ok bool) {
 		return j, lost, true
 	}
 	u.singles++
-	u.pace.fill(now, singleRate, singleBurst)
-	j.wait = max(j.wait, u.pace.until(singleRate))
-	u.pace.tokens--
+	j.wait = max(j.wait, u.pace.Reserve(now, singleRate, singleBurst))
 	u.start() // one more, if there is more
 	return j, lost, true
 }

@@ -101,7 +101,7 @@ func (c ServerConfig) withDefaults() ServerConfig {
 type Server struct {
 	host   host.Host
 	cfg    ServerConfig
-	budget *budget
+	budget *reqresp.Budget[peer.ID]
 	ctx    context.Context // ends at Close
 	cancel context.CancelFunc
 
@@ -133,7 +133,7 @@ func NewServer(h host.Host, cfg ServerConfig) *Server {
 	s := &Server{
 		host:   h,
 		cfg:    cfg,
-		budget: newBudget(cfg.Rate, cfg.Burst, cfg.MaxSubscribers+otherPeers),
+		budget: reqresp.NewBudget[peer.ID](cfg.Rate, cfg.Burst, cfg.MaxSubscribers+reqresp.DefaultBudgetKeys),
 		table:  newTable(),
 		rouse:  make(chan struct{}, 1),
 	}
@@ -206,11 +206,11 @@ func (s *Server) handle(ctx context.Context, from peer.ID, b []byte) ([]byte, er
 		r.id = notRead
 	}
 	// For pacing, not for judging anybody: the machine's clock, not cfg.Now.
-	switch wait, ok := s.budget.take(from, time.Now(), s.cfg.Patience); {
+	switch wait, ok := s.budget.Take(from, time.Now(), s.cfg.Patience); {
 	case !ok:
 		return s.answer(r.id, StatusTooManyRequests, reqresp.WithRetryAfter("TOO_MANY_REQUESTS", wait)), nil
 	case wait > 0:
-		if err := sleep(ctx, wait); err != nil {
+		if err := reqresp.Sleep(ctx, wait); err != nil {
 			return nil, err
 		}
 	}
@@ -242,7 +242,7 @@ func (s *Server) answer(id string, code StatusCode, desc string) []byte {
 // at once is hung up on.
 func (s *Server) refuse(from peer.ID, b []byte, err error) []byte {
 	if b == nil {
-		if _, ok := s.budget.take(from, time.Now(), 0); !ok {
+		if _, ok := s.budget.Take(from, time.Now(), 0); !ok {
 			return nil
 		}
 	}

@@ -428,22 +428,6 @@ func TestManyStrangers(t *testing.T) {
 		}
 		require.Equal(t, 100, s.Subscribers())
 	})
-	now := time.Unix(1_700_000_000, 0)
-	b := filter.NewBudget(1, 1, 100)
-	for i := range 20_000 {
-		b.Take(peer.ID(fmt.Sprint(i)), 2, now)
-		now = now.Add(time.Millisecond)
-	}
-	require.Equal(t, 100, b.Len())
-	require.Equal(t, 1000, filter.NewBudget(-1, 1, 100).Take("a", 1000, now))
-	now = now.Add(time.Hour)
-	b = filter.NewBudget(10, 5, 3)
-	require.Equal(t, 5, b.Take("a", 9, now))
-	require.Equal(t, 0, b.Take("a", 1, now.Add(-time.Hour)), "the clock may step back")
-	require.Equal(t, 1, b.Take("a", 9, now.Add(150*time.Millisecond)))
-	require.Equal(t, 5, b.Take("b", 5, now)+b.Take("c", 0, now))
-	require.Equal(t, 5, b.Take("c", 9, now))
-	require.Equal(t, 5, b.Take("d", 4, now)+b.Take("e", 4, now), "strangers share one")
 }
 
 func TestServerCloses(t *testing.T) {

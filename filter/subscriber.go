@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/status-im/shoal/internal/reqresp"
 )
 
 // subscriber is a peer that wants something, and what waits for it. It has a
@@ -23,12 +25,12 @@ type subscriber struct {
 	mu      sync.Mutex // never held while anything waits
 	ended   bool
 	queue   queue
-	absent  bool   // there was no connection when last we looked
-	single  bool   // each push needs a stream of its own
-	singles int    // workers that send such
-	pace    bucket // of their streams
-	kept    *kept  // the stream for all pushes, if there is one
-	writing bool   // a worker is busy with it
+	absent  bool           // there was no connection when last we looked
+	single  bool           // each push needs a stream of its own
+	singles int            // workers that send such
+	pace    reqresp.Bucket // of their streams
+	kept    *kept          // the stream for all pushes, if there is one
+	writing bool           // a worker is busy with it
 
 	failures   int       // in a row
 	lastFailed time.Time // what began before tells nothing new

@@ -3,8 +3,6 @@ package lightpush
 import (
 	"time"
 
-	"github.com/libp2p/go-libp2p/core/peer"
-
 	"github.com/status-im/shoal/internal/reqresp"
 	"github.com/status-im/shoal/message"
 )
@@ -13,32 +11,6 @@ var (
 	LegacyCode      = legacyCode
 	ParseRetryAfter = func(desc string) time.Duration { return reqresp.RetryAfter(desc, maxRetryAfter) }
 )
-
-// Budget is the token bucket of each peer.
-type Budget struct{ *budget }
-
-// NewBudget returns one that tells so many peers apart.
-func NewBudget(rate float64, burst, peers int) Budget {
-	b := newBudget(rate, burst)
-	b.limit = peers
-	return Budget{b}
-}
-
-// Take takes n tokens and returns how many there were.
-func (b Budget) Take(p peer.ID, n int, now time.Time) (taken int) {
-	for range n {
-		if _, ok := b.take(p, now, 0); ok {
-			taken++
-		}
-	}
-	return taken
-}
-
-// Len is how many peers are in the table.
-func (b Budget) Len() int { return len(b.peers) }
-
-// MaxPeers is how many peers a server tells apart.
-const MaxPeers = maxPeers
 
 // Lanes is how many peers a client remembers.
 func (c *Client) Lanes() int {

@@ -18,11 +18,11 @@ import (
 
 func (s *Server) handle(ctx context.Context, v *version, from peer.ID, b []byte) ([]byte, error) {
 	s.stats.bytes.Add(uint64(len(b)))
-	wait, ok := s.budget.take(from, time.Now(), s.cfg.Patience)
+	wait, ok := s.budget.Take(from, time.Now(), s.cfg.Patience)
 	if !ok {
 		return s.apologise(v, from, notRead, tooMany(wait)), nil
 	}
-	if err := sleep(ctx, wait); err != nil {
+	if err := reqresp.Sleep(ctx, wait); err != nil {
 		return nil, err
 	}
 	r, err := v.decodeRequest(b)
@@ -177,7 +177,7 @@ func (s *Server) refuse(v *version, from peer.ID, b []byte, err error) []byte {
 	if b != nil {
 		r, _ := v.decodeRequest(b)
 		id = r.id
-	} else if _, ok := s.budget.take(from, time.Now(), 0); !ok {
+	} else if _, ok := s.budget.Take(from, time.Now(), 0); !ok {
 		return nil
 	}
 	var tooLarge *wire.FrameTooLargeError

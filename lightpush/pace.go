@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/status-im/shoal/internal/reqresp"
 )
 
 // lanes puts the pushes to each peer in a line: one at a time, in the order in
@@ -121,7 +123,7 @@ func (n *lane) wait(ctx context.Context, p peer.ID, c pace) (undo func(), err er
 	if deadline, ok := ctx.Deadline(); ok && d > 0 && due.After(deadline) {
 		return nil, &TurnError{Peer: p, After: d}
 	}
-	if err := sleep(ctx, d); err != nil {
+	if err := reqresp.Sleep(ctx, d); err != nil {
 		return nil, err
 	}
 	before := n.next
@@ -154,22 +156,4 @@ func (n *lane) answered(err error) {
 	}
 	n.refused++
 	n.held = time.Now().Add(pause)
-}
-
-// sleep returns the context's error if that ends first.
-func sleep(ctx context.Context, d time.Duration) error {
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	if d <= 0 {
-		return nil
-	}
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
 }

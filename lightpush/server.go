@@ -97,7 +97,7 @@ type ServerStats struct {
 type Server struct {
 	relayer  Relayer
 	cfg      ServerConfig
-	budget   *budget
+	budget   *reqresp.Budget[peer.ID]
 	turns    *turns // one for each message that the relayer has
 	relaying sync.WaitGroup
 
@@ -114,7 +114,7 @@ func NewServer(h host.Host, relayer Relayer, cfg ServerConfig) *Server {
 	s := &Server{
 		relayer: relayer,
 		cfg:     cfg,
-		budget:  newBudget(cfg.Rate, cfg.Burst),
+		budget:  reqresp.NewBudget[peer.ID](cfg.Rate, cfg.Burst, reqresp.DefaultBudgetKeys),
 		turns:   newTurns(cfg.Concurrency),
 	}
 	for _, v := range []*version{current, legacy} {

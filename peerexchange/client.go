@@ -47,7 +47,7 @@ type ClientStats struct {
 type Client struct {
 	host   host.Host
 	cfg    ClientConfig
-	budget *budget
+	budget *reqresp.Budget[peer.ID]
 	stats  struct{ answered, refused, failed, peers, discarded atomic.Uint64 }
 }
 
@@ -56,7 +56,7 @@ func NewClient(h host.Host, cfg ClientConfig) *Client {
 	cfg.Timeout = cmp.Or(max(cfg.Timeout, 0), DefaultTimeout)
 	cfg.MaxPeers = cmp.Or(max(cfg.MaxPeers, 0), DefaultMaxPeers)
 	cfg.Rate = cmp.Or(cfg.Rate, DefaultClientRate)
-	return &Client{host: h, cfg: cfg, budget: newBudget(cfg.Rate, 1)}
+	return &Client{host: h, cfg: cfg, budget: reqresp.NewBudget[peer.ID](cfg.Rate, 1, reqresp.DefaultBudgetKeys)}
 }
 
 // Stats returns what became of questions so far.
@@ -91,9 +91,9 @@ func (c *Client) Ask(ctx context.Context, p peer.ID, n int) (Answer, error) {
 	var status *StatusError
 	switch {
 	case errors.Is(err, ErrUnsupported):
-		c.budget.refund(p, time.Now()) // nobody has counted it
+		c.budget.Refund(p, time.Now()) // nobody has counted it
 	case errors.As(err, &status) && status.Code == StatusTooManyRequests:
-		c.budget.hold(p, time.Now(), cmp.Or(status.RetryAfter, pause))
+		c.budget.Hold(p, time.Now(), cmp.Or(status.RetryAfter, pause))
 	}
 	return a, err
 }
@@ -114,12 +114,12 @@ func (c *Client) wait(ctx context.Context, p peer.ID) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	d, ok := c.budget.take(p, now, patience)
+	d, ok := c.budget.Take(p, now, patience)
 	if !ok {
 		return &TurnError{Peer: p, After: d}
 	}
-	if err := sleep(ctx, d); err != nil {
-		c.budget.refund(p, time.Now())
+	if err := reqresp.Sleep(ctx, d); err != nil {
+		c.budget.Refund(p, time.Now())
 		return err
 	}
 	return nil

@@ -10,36 +10,6 @@ import (
 
 var ParseRetryAfter = func(desc string) time.Duration { return reqresp.RetryAfter(desc, maxRetryAfter) }
 
-// Budget is the token bucket of each peer.
-type Budget struct{ *budget }
-
-// NewBudget returns one that tells so many peers apart.
-func NewBudget(rate float64, burst, peers int) Budget {
-	b := newBudget(rate, burst)
-	b.limit = peers
-	return Budget{b}
-}
-
-// Take takes n tokens and returns how many there were.
-func (b Budget) Take(p peer.ID, n int, now time.Time) (taken int) {
-	for range n {
-		if _, ok := b.take(p, now, 0); ok {
-			taken++
-		}
-	}
-	return taken
-}
-
-// Refund and Hold are what a client does to its own.
-func (b Budget) Refund(p peer.ID, now time.Time)                { b.refund(p, now) }
-func (b Budget) Hold(p peer.ID, now time.Time, d time.Duration) { b.hold(p, now, d) }
-
-// Len is how many peers are in the table.
-func (b Budget) Len() int { return len(b.peers) }
-
-// MaxPeers is how many peers a server, or a client, tells apart.
-const MaxPeers = maxPeers
-
 // Remembered is how many records the server has judged and not forgotten.
 func (s *Server) Remembered() int {
 	s.fit.mu.Lock()

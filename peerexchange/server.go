@@ -90,7 +90,7 @@ type ServerStats struct {
 type Server struct {
 	sample Sampler
 	cfg    ServerConfig
-	budget *budget
+	budget *reqresp.Budget[peer.ID]
 	fit    fit
 
 	exchanges *reqresp.Server
@@ -103,7 +103,7 @@ type Server struct {
 // NewServer answers on h from now on.
 func NewServer(h host.Host, sample Sampler, cfg ServerConfig) *Server {
 	cfg = cfg.withDefaults()
-	s := &Server{sample: sample, cfg: cfg, budget: newBudget(cfg.Rate, cfg.Burst)}
+	s := &Server{sample: sample, cfg: cfg, budget: reqresp.NewBudget[peer.ID](cfg.Rate, cfg.Burst, reqresp.DefaultBudgetKeys)}
 	s.exchanges = reqresp.Serve(h, ID, reqresp.Config{
 		Service:     service,
 		MaxRequest:  maxRequest,
@@ -140,11 +140,11 @@ func (s *Server) Stats() ServerStats {
 }
 
 func (s *Server) handle(ctx context.Context, from peer.ID, b []byte) ([]byte, error) {
-	wait, ok := s.budget.take(from, time.Now(), s.cfg.Patience)
+	wait, ok := s.budget.Take(from, time.Now(), s.cfg.Patience)
 	if !ok {
 		return s.apologise(StatusTooManyRequests, "", wait), nil
 	}
-	if err := sleep(ctx, wait); err != nil {
+	if err := reqresp.Sleep(ctx, wait); err != nil {
 		return nil, err
 	}
 	asked, err := decodeRequest(b)
@@ -188,7 +188,7 @@ func (s *Server) answer(r response) []byte {
 // hung up on.
 func (s *Server) refuse(from peer.ID, b []byte, err error) []byte {
 	if b == nil {
-		if _, ok := s.budget.take(from, time.Now(), 0); !ok {
+		if _, ok := s.budget.Take(from, time.Now(), 0); !ok {
 			return nil
 		}
 	}

@@ -16,7 +16,6 @@ const (
 	MaxRecord  = maxRecord
 	MaxRequest = maxRequest
 	MaxAnswer  = maxAnswer
-	MaxKeys    = maxKeys
 	CookieSize = cookieSize
 )
 
@@ -25,29 +24,6 @@ var (
 	AddressKey      = addressKey
 	Seal            = func(k crypto.PrivKey, addrs []ma.Multiaddr) ([]byte, error) { return seal(k, addrs) }
 )
-
-// Budget is the token bucket of each key.
-type Budget struct{ *budget[string] }
-
-// NewBudget returns one that tells so many keys apart.
-func NewBudget(rate float64, burst, keys int) Budget {
-	b := newBudget[string](rate, burst)
-	b.limit = keys
-	return Budget{b}
-}
-
-// Take takes n tokens and returns how many there were.
-func (b Budget) Take(key string, n int, now time.Time) (taken int) {
-	for range n {
-		if _, ok := b.take(key, now); ok {
-			taken++
-		}
-	}
-	return taken
-}
-
-// Len is how many keys are in the table.
-func (b Budget) Len() int { return len(b.keys) }
 
 // Put registers as if from that address, without a look at the record. It returns
 // whether there was room.

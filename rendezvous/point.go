@@ -131,8 +131,8 @@ type PointStats struct {
 type Point struct {
 	host    host.Host
 	cfg     PointConfig
-	peers   *budget[peer.ID]
-	addrs   *budget[string]
+	peers   *reqresp.Budget[peer.ID]
+	addrs   *reqresp.Budget[string]
 	cookies *cookies
 
 	exchanges *reqresp.Server
@@ -156,8 +156,8 @@ func NewPoint(h host.Host, cfg PointConfig) *Point {
 	p := &Point{
 		host:    h,
 		cfg:     cfg,
-		peers:   newBudget[peer.ID](cfg.Rate, cfg.Burst),
-		addrs:   newBudget[string](cfg.AddressRate, cfg.AddressBurst),
+		peers:   reqresp.NewBudget[peer.ID](cfg.Rate, cfg.Burst, maxKeys),
+		addrs:   reqresp.NewBudget[string](cfg.AddressRate, cfg.AddressBurst, maxKeys),
 		cookies: newCookies(),
 		table:   newTable(limits{cfg.MaxRegistrations, cfg.MaxPerPeer, cfg.MaxPerAddress}),
 	}
@@ -254,10 +254,13 @@ func (p *Point) handle(_ context.Context, from peer.ID, b []byte) ([]byte, error
 	return appendResponse(nil, r), nil
 }
 
+// maxKeys is how many peers, and how many addresses, the budgets tell apart.
+const maxKeys = 16384
+
 // afford takes a token of the peer's and one of its address's.
 func (p *Point) afford(from peer.ID, addr string, now time.Time) (wait time.Duration, ok bool) {
-	if wait, ok = p.peers.take(from, now); ok {
-		wait, ok = p.addrs.take(addr, now)
+	if wait, ok = p.peers.Take(from, now, 0); ok {
+		wait, ok = p.addrs.Take(addr, now, 0)
 	}
 	return wait, ok
 }

@@ -52,7 +52,7 @@ type ClientConfig struct {
 type Client struct {
 	host    host.Host
 	cfg     ClientConfig
-	budget  *budget
+	budget  *reqresp.Budget[peer.ID]
 	maxRun  int // of a walk
 	dropped atomic.Uint64
 }
@@ -63,7 +63,7 @@ func NewClient(h host.Host, cfg ClientConfig) *Client {
 	cfg.Rate = cmp.Or(cfg.Rate, DefaultClientRate)
 	cfg.Burst = cmp.Or(max(cfg.Burst, 0), DefaultClientBurst)
 	cfg.MaxAnswer = cmp.Or(max(cfg.MaxAnswer, 0), DefaultMaxAnswer)
-	return &Client{host: h, cfg: cfg, budget: newBudget(cfg.Rate, cfg.Burst), maxRun: defaultMaxRun}
+	return &Client{host: h, cfg: cfg, budget: reqresp.NewBudget[peer.ID](cfg.Rate, cfg.Burst, reqresp.DefaultBudgetKeys), maxRun: defaultMaxRun}
 }
 
 // Dropped counts the messages of answers that were left out for not being genuine:
@@ -128,26 +128,15 @@ func (c *Client) ask(ctx context.Context, p peer.ID, q Query) (answer, error) {
 
 // wait waits until p may be asked.
 func (c *Client) wait(ctx context.Context, p peer.ID) error {
-	d := c.budget.reserve(p, time.Now())
+	d := c.budget.Reserve(p, time.Now())
 	if d <= 0 {
 		return nil
 	}
-	if err := sleep(ctx, d); err != nil {
-		c.budget.refund(p, time.Now())
+	if err := reqresp.Sleep(ctx, d); err != nil {
+		c.budget.Refund(p, time.Now())
 		return err
 	}
 	return nil
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
 }
 
 // exchangeError turns an error of reqresp.Do into ours.
@@ -189,7 +178,7 @@ func (c *Client) patiently(ctx context.Context, p peer.ID, q Query) (answer, err
 			attempt == maxPatience || status.RetryAfter > longestPause {
 			return a, err
 		}
-		if err := sleep(ctx, max(pause, status.RetryAfter)); err != nil {
+		if err := reqresp.Sleep(ctx, max(pause, status.RetryAfter)); err != nil {
 			return answer{}, err
 		}
 		pause = min(2*pause, longestPause)

@@ -1,33 +1,6 @@
 package store
 
-import (
-	"time"
-
-	"github.com/libp2p/go-libp2p/core/peer"
-)
-
-// Budget is the token bucket of each peer.
-type Budget struct{ *budget }
-
-// NewBudget returns one that tells so many peers apart.
-func NewBudget(rate float64, burst, peers int) Budget {
-	b := newBudget(rate, burst)
-	b.limit = peers
-	return Budget{b}
-}
-
-// Take takes n tokens and returns how many there were.
-func (b Budget) Take(p peer.ID, n int, now time.Time) (taken int) {
-	for range n {
-		if _, ok := b.take(p, now, 0); ok {
-			taken++
-		}
-	}
-	return taken
-}
-
-// Len is how many peers are in the table.
-func (b Budget) Len() int { return len(b.peers) }
+import ()
 
 // SetMaxRun sets how many messages in a row a walk may drop.
 func (c *Client) SetMaxRun(n int) { c.maxRun = n }

@@ -125,7 +125,7 @@ type ServerStats struct {
 type Server struct {
 	source Source
 	cfg    ServerConfig
-	budget *budget
+	budget *reqresp.Budget[peer.ID]
 	queue  *queue
 
 	exchanges *reqresp.Server
@@ -140,7 +140,7 @@ func NewServer(h host.Host, source Source, cfg ServerConfig) *Server {
 	s := &Server{
 		source: source,
 		cfg:    cfg,
-		budget: newBudget(cfg.Rate, cfg.Burst),
+		budget: reqresp.NewBudget[peer.ID](cfg.Rate, cfg.Burst, reqresp.DefaultBudgetKeys),
 		queue:  newQueue(cfg),
 	}
 	s.exchanges = reqresp.Serve(h, ID, reqresp.Config{
@@ -188,11 +188,11 @@ func (s *Server) handle(ctx context.Context, from peer.ID, b []byte) ([]byte, er
 	if err != nil && r.id == "" {
 		r.id = notRead
 	}
-	switch wait, ok := s.budget.take(from, time.Now(), s.cfg.Patience); {
+	switch wait, ok := s.budget.Take(from, time.Now(), s.cfg.Patience); {
 	case !ok:
 		return s.reply(from, r.id, StatusTooManyRequests, reqresp.WithRetryAfter("TOO_MANY_REQUESTS", wait), Page{}), nil
 	case wait > 0:
-		if err := sleep(ctx, wait); err != nil {
+		if err := reqresp.Sleep(ctx, wait); err != nil {
 			return nil, err
 		}
 	}
@@ -348,7 +348,7 @@ func bare(entries []Entry) []Entry {
 // paid for either; who can't at once is hung up on.
 func (s *Server) refuse(from peer.ID, b []byte, err error) []byte {
 	if b == nil {
-		if _, ok := s.budget.take(from, time.Now(), 0); !ok {
+		if _, ok := s.budget.Take(from, time.Now(), 0); !ok {
 			return nil
 		}
 	}
