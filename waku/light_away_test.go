@@ -115,10 +115,11 @@ func comesAndGoes(t *testing.T, rounds int) {
 		})
 
 		time.Sleep(20 * time.Second)
-		var slowest time.Duration
+		var slowest, unnoticed time.Duration
 		asked, healthy := archive.asked.Load(), time.Duration(0)
 		for i := range rounds {
 			a := absenceOf(i)
+			began, noticed := time.Now(), false
 			pace.Store(int64(a.pace))
 			if a.killed {
 				dead.Store(true)
@@ -147,10 +148,16 @@ func comesAndGoes(t *testing.T, rounds int) {
 				return h.State == waku.Sufficient && h.Light.Gaps == 0 && l.missing(said) == 0
 			}
 			for !well() || a.killed && time.Since(back) < 65*time.Second {
+				if a.killed && !noticed && w.member.Health().Shards[0].State != waku.Sufficient {
+					noticed = true
+					unnoticed = max(unnoticed, time.Since(began))
+				}
 				require.Less(t, time.Since(back), within, "%d: %d of %d missing: %+v", i, l.missing(said), said, w.member.Health().Shards[0].Light)
 				time.Sleep(time.Second)
 			}
-			if !a.killed {
+			if a.killed {
+				require.True(t, noticed, "nobody noticed that the filter had forgotten")
+			} else {
 				slowest = max(slowest, time.Since(back))
 			}
 			time.Sleep(5 * time.Second)
@@ -169,7 +176,7 @@ func comesAndGoes(t *testing.T, rounds int) {
 		require.Zero(t, l.missing(len(l.sent)-1))
 		require.Zero(t, doubled)
 		require.LessOrEqual(t, len(l.heard), len(l.sent))
-		t.Logf("%d absences, %d messages: 0 missing, 0 doubled; all there after %v at most; %d questions to the store, 0 in %v of health",
-			rounds, len(l.sent), slowest, archive.asked.Load()-asked, healthy)
+		t.Logf("%d absences, %d messages: 0 missing, 0 doubled; all there %v after a return at most, a dead filter noticed after %v at most; %d questions to the store, 0 in %v of health",
+			rounds, len(l.sent), slowest, unnoticed, archive.asked.Load()-asked, healthy)
 	})
 }

@@ -2,6 +2,14 @@
 
 package waku_test
 
-import "testing"
+import (
+	"fmt"
+	"testing"
+)
 
-func TestSoakLightMemberComesAndGoes(t *testing.T) { comesAndGoes(t, 1000) }
+// A thousand absences, in pieces that can be run by themselves.
+func TestSoakLightMemberComesAndGoes(t *testing.T) {
+	for piece := range 20 {
+		t.Run(fmt.Sprint(piece), func(t *testing.T) { comesAndGoes(t, 50) })
+	}
+}
