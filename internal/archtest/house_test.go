@@ -64,6 +64,7 @@ var house = map[string][]string{
 	"internal/archtest":  nil,
 	"internal/scorecard": nil,
 	"internal/natlab":    nil,
+	"internal/netspace":  nil,
 
 	"internal/dnsdisc/dnstest": {"internal/enr"},
 
@@ -73,7 +74,7 @@ var house = map[string][]string{
 }
 
 // aids are packages that only tests and benchmarks import, whoever's tests.
-var aids = []string{"internal/p2ptest", "internal/pgtest", "internal/dnsdisc/dnstest", "store/storetest"}
+var aids = []string{"internal/p2ptest", "internal/netspace", "internal/pgtest", "internal/dnsdisc/dnstest", "store/storetest"}
 
 // joiners are packages whose tests may import anything: they are there to join
 // what is apart.
