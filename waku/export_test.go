@@ -8,7 +8,9 @@ import (
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/transport"
 	ma "github.com/multiformats/go-multiaddr"
+	manet "github.com/multiformats/go-multiaddr/net"
 
 	"github.com/status-im/shoal/filter"
 	"github.com/status-im/shoal/internal/enr"
@@ -162,4 +164,35 @@ func MeetingsOf(n *Node) int {
 	n.nat.punches.mu.Lock()
 	defer n.nat.punches.mu.Unlock()
 	return len(n.nat.punches.m)
+}
+
+// Doorstep is where strangers wait.
+type Doorstep struct{ d *doorstep }
+
+// NewDoorstep is that of a node that takes so many connections.
+func NewDoorstep(t testing.TB, conns, perIP int) *Doorstep {
+	r, err := newResources(&config{maxConns: conns, maxConnsPerIP: perIP})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { r.Close() })
+	return &Doorstep{newDoorstep(r, newGater())}
+}
+
+// Gate is what TCP listens with.
+func (d Doorstep) Gate(l manet.Listener) transport.GatedMaListener {
+	return (&doorUpgrader{door: d.d, free: greeting}).GateMaListener(l)
+}
+
+// Known is told of a handshake's end.
+func (d *Doorstep) Known(at ma.Multiaddr) { d.d.known(at) }
+
+// Len is how many wait.
+func (d *Doorstep) Len() (n int) {
+	d.d.mu.Lock()
+	defer d.d.mu.Unlock()
+	for _, all := range d.d.here {
+		n += len(all)
+	}
+	return n
 }

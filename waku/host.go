@@ -32,13 +32,14 @@ func newHost(n *Node) (host.Host, error) {
 	if err != nil {
 		return nil, err
 	}
+	door := newDoorstep(resources, n.gater)
 	opts := []libp2p.Option{
 		libp2p.Identity(c.identity),
 		libp2p.NoListenAddrs,
 		libp2p.UserAgent(c.userAgent),
-		libp2p.Transport(newTCP),
+		libp2p.Transport(door.newTCP),
 		libp2p.Transport(quic.NewTransport),
-		libp2p.Transport(newWebsocket),
+		libp2p.Transport(door.newWebsocket),
 		libp2p.Security(noise.ID, noise.New),
 		libp2p.Muxer(yamux.ID, yamux.DefaultTransport),
 		libp2p.Muxer(mplex.ID, mplex.DefaultTransport),
@@ -81,7 +82,7 @@ func natOptions(n *Node) (opts []libp2p.Option) {
 // newResources bounds what strangers can make the host hold: connections in all,
 // by direction and by address; streams and memory follow libp2p's defaults, which
 // grow with the machine.
-func newResources(c *config) (network.ResourceManager, error) {
+func newResources(c *config) (*resources, error) {
 	scaling := rcmgr.DefaultLimits
 	libp2p.SetDefaultServiceLimits(&scaling)
 	auto := scaling.AutoScale()
@@ -109,12 +110,12 @@ func newResources(c *config) (network.ResourceManager, error) {
 		rcmgr.NewFixedLimiter(limits.Build(auto)),
 		rcmgr.WithMetricsDisabled(),
 		rcmgr.WithLimitPerSubnet(perIP4, perIP6),
-		rcmgr.WithConnRateLimiters(churn),
+		rcmgr.WithConnRateLimiters(new(rate.Limiter)), // resources has it
 	)
 	if err != nil {
 		return nil, fmt.Errorf("waku: resource manager: %w", err)
 	}
-	return m, nil
+	return &resources{ResourceManager: m, churn: churn}, nil
 }
 
 // inboundShare is how many of the connections may be such that others dialled.
@@ -127,7 +128,8 @@ const pushStreams = 4
 // perAddress holds one IPv4 address or IPv6 /64 to n connections, and to 4n
 // attempts a minute: dialling takes one for each transport, and a household comes
 // back at once when its router restarts. The manager's own exemption of loopback
-// stays for the first; for the second it has to be named again.
+// stays for the first; for the second it has to be named again. What counts as an
+// attempt by TCP says doorstep.
 func perAddress(n int) (ip4, ip6 []rcmgr.ConnLimitPerSubnet, churn *rate.Limiter) {
 	ip4 = []rcmgr.ConnLimitPerSubnet{{ConnCount: n, PrefixLength: 32}}
 	ip6 = []rcmgr.ConnLimitPerSubnet{{ConnCount: n, PrefixLength: 64}}

@@ -17,39 +17,48 @@ import (
 // is nobody's, when a listener that is being closed says so in other words than it
 // expects. Those of TCP (sometimes) and WebSocket (mostly) do. Hence these two.
 
-type quietTCP struct{ *tcp.TcpTransport }
+type quietTCP struct {
+	*tcp.TcpTransport
+	door *doorstep
+}
 
-func newTCP(u transport.Upgrader, r network.ResourceManager, shared *tcpreuse.ConnMgr) (*quietTCP, error) {
-	t, err := tcp.NewTCPTransport(u, r, shared)
-	return &quietTCP{t}, err
+func (d *doorstep) newTCP(u transport.Upgrader, r network.ResourceManager, shared *tcpreuse.ConnMgr) (*quietTCP, error) {
+	t, err := tcp.NewTCPTransport(&doorUpgrader{Upgrader: u, door: d, free: greeting}, r, shared)
+	return &quietTCP{t, d}, err
 }
 
 // Listen implements transport.Transport.
 func (t *quietTCP) Listen(addr ma.Multiaddr) (transport.Listener, error) {
-	return quiet(t.TcpTransport.Listen(addr))
+	return quiet(t.door)(t.TcpTransport.Listen(addr))
 }
 
-type quietWebsocket struct{ *websocket.WebsocketTransport }
+type quietWebsocket struct {
+	*websocket.WebsocketTransport
+	door *doorstep
+}
 
-func newWebsocket(u transport.Upgrader, r network.ResourceManager, shared *tcpreuse.ConnMgr) (*quietWebsocket, error) {
-	t, err := websocket.New(u, r, shared)
-	return &quietWebsocket{t}, err
+func (d *doorstep) newWebsocket(u transport.Upgrader, r network.ResourceManager, shared *tcpreuse.ConnMgr) (*quietWebsocket, error) {
+	t, err := websocket.New(&doorUpgrader{Upgrader: u, door: d}, r, shared)
+	return &quietWebsocket{t, d}, err
 }
 
 // Listen implements transport.Transport.
 func (t *quietWebsocket) Listen(addr ma.Multiaddr) (transport.Listener, error) {
-	return quiet(t.WebsocketTransport.Listen(addr))
+	return quiet(t.door)(t.WebsocketTransport.Listen(addr))
 }
 
-func quiet(l transport.Listener, err error) (transport.Listener, error) {
-	if err != nil {
-		return nil, err
+func quiet(d *doorstep) func(transport.Listener, error) (transport.Listener, error) {
+	return func(l transport.Listener, err error) (transport.Listener, error) {
+		if err != nil {
+			return nil, err
+		}
+		return &quietListener{Listener: l, door: d}, nil
 	}
-	return &quietListener{Listener: l}, nil
 }
 
 type quietListener struct {
 	transport.Listener
+	door   *doorstep
 	closed atomic.Bool
 }
 
@@ -58,6 +67,9 @@ func (l *quietListener) Accept() (transport.CapableConn, error) {
 	c, err := l.Listener.Accept()
 	if err != nil && l.closed.Load() {
 		return nil, transport.ErrListenerClosed
+	}
+	if err == nil {
+		l.door.known(c.RemoteMultiaddr())
 	}
 	return c, err
 }

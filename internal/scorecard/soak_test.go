@@ -40,7 +40,7 @@ const (
 	honestPer = 14 // messages a second
 )
 
-func init() { victim = runVictim }
+func init() { victim = play }
 
 // usage is what the victim reports of itself.
 type usage struct {
