@@ -221,10 +221,12 @@ func (s *stranger) SetKeepAlivePeriod(d time.Duration) error {
 	return nil
 }
 
-// resources is a resource manager that also counts how often an address connects.
+// resources is a resource manager that also counts how often an address connects, and a
+// peer opens streams.
 type resources struct {
 	network.ResourceManager
-	churn *rate.Limiter
+	churn  *rate.Limiter
+	intake *intake
 }
 
 // OpenConnection implements network.ResourceManager.

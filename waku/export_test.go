@@ -196,3 +196,13 @@ func (d *Doorstep) Len() (n int) {
 	}
 	return n
 }
+
+// StreamsRefused and Openers are what a node has refused, and whom it tells apart.
+func StreamsRefused(m network.ResourceManager) uint64 { return m.(*resources).intake.refused.Load() }
+
+func Openers(m network.ResourceManager) int {
+	i := m.(*resources).intake
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return len(i.peers)
+}

@@ -100,6 +100,11 @@ func newResources(c *config) (*resources, error) {
 	limits.System.Streams = max(usual.System.Streams, 2*pushes)
 	limits.System.StreamsInbound = max(usual.System.StreamsInbound, pushes)
 	limits.System.StreamsOutbound = max(usual.System.StreamsOutbound, pushes)
+	// Those without a protocol yet are bounded for each peer, by intake.
+	unnamed := rcmgr.LimitVal(maxUnnamed * c.maxConns)
+	limits.Transient.Streams = max(usual.Transient.Streams, 2*unnamed)
+	limits.Transient.StreamsInbound = max(usual.Transient.StreamsInbound, unnamed)
+	limits.Transient.StreamsOutbound = max(usual.Transient.StreamsOutbound, unnamed)
 	if c.filterService != nil {
 		many := rcmgr.ResourceLimits{Streams: 2 * pushes, StreamsInbound: pushes, StreamsOutbound: pushes}
 		limits.Service = map[string]rcmgr.ResourceLimits{filter.Service: many}
@@ -115,7 +120,7 @@ func newResources(c *config) (*resources, error) {
 	if err != nil {
 		return nil, fmt.Errorf("waku: resource manager: %w", err)
 	}
-	return &resources{ResourceManager: m, churn: churn}, nil
+	return &resources{ResourceManager: m, churn: churn, intake: newIntake()}, nil
 }
 
 // inboundShare is how many of the connections may be such that others dialled.

@@ -35,6 +35,7 @@ var (
 	descControl     = desc("waku_relay_control_bytes_total", "Bytes of GossipSub control messages.", "kind", "direction")
 	descDropped     = desc("waku_relay_dropped_rpcs_total", "RPCs that found a peer's queue full.")
 	descCut         = desc("waku_relay_peers_cut_total", "Peers disconnected for what they sent.")
+	descStreams     = desc("waku_streams_refused_total", "Streams that peers opened beyond their share, refused unread.")
 	descLost        = desc("waku_reader_lost_messages_total", "Messages that slow readers lost.", "shard")
 	descOutcome     = desc("waku_msg_validator_signed_outcome", "Messages of protected shards, by verdict.", "result")
 	descOutcomeWhy  = desc("waku_msg_validator_signed_outcome_reasons", "Messages of protected shards, by shard, verdict and reason.", "shard", "result", "reason")
@@ -92,7 +93,7 @@ var allDescs = []*prometheus.Desc{
 	descPointHeld, descPointPeers, descPointRequests,
 
 	descPeers, descMesh, descShardPeers, descDelivered, descDuplicates, descRefused, descInspected,
-	descMessages, descBytes, descTopicBytes, descControl, descDropped, descCut, descLost, descOutcome,
+	descMessages, descBytes, descTopicBytes, descControl, descDropped, descCut, descStreams, descLost, descOutcome,
 	descOutcomeWhy, descKeys, descClock, descClockOffset, descStuck,
 	descArchiveState, descArchivePending, descArchiveBytes, descArchive, descArchiveGap,
 	descStoreAnswers, descStoreBytes, descHistoryRefused,
@@ -127,6 +128,9 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	}
 	w.counter(descDropped, stats.DroppedRPCs)
 	w.counter(descCut, stats.PeersCut)
+	if r, ok := n.host.Network().ResourceManager().(*resources); ok {
+		w.counter(descStreams, r.intake.refused.Load())
+	}
 	w.rules(n)
 	clock := n.clock.health()
 	suspect := 0.0

@@ -56,6 +56,9 @@ type callers struct {
 	all    []*caller
 	halves []*net.TCPConn
 	begun  time.Time // the last of them
+	relays []*relay.Relay
+	author *relay.Relay
+	audience
 }
 
 func newCaller(ip string) *caller {
@@ -88,28 +91,43 @@ func playCallers(text json.RawMessage) part {
 		cs.all = append(cs.all, newCaller(cs.params.Addrs[i%len(cs.params.Addrs)]))
 	}
 	return part{
-		"cost":    func(json.RawMessage) any { return costs() },
-		"connect": func(json.RawMessage) any { return cs.connect() },
-		"call":    func(text json.RawMessage) any { return cs.all[as[int](text)].call() },
-		"hangup":  func(json.RawMessage) any { return cs.hangUp() },
-		"left":    func(json.RawMessage) any { return cs.left() },
-		"relay":   func(json.RawMessage) any { return cs.relay() },
-		"ask":     func(text json.RawMessage) any { return cs.ask(as[asking](text)) },
-		"flood":   func(text json.RawMessage) any { return cs.flood(as[flooding](text)) },
-		"open":    func(text json.RawMessage) any { return cs.open(as[opening](text)) },
-		"abort":   func(text json.RawMessage) any { return cs.abort(as[int](text)) },
-		"begin":   func(text json.RawMessage) any { return cs.begin(as[int](text)) },
-		"ended":   func(json.RawMessage) any { return cs.ended() },
+		"cost":        func(json.RawMessage) any { return costs() },
+		"connect":     func(json.RawMessage) any { return cs.connect() },
+		"call":        func(text json.RawMessage) any { return cs.all[as[int](text)].call() },
+		"hangup":      func(json.RawMessage) any { return cs.hangUp() },
+		"left":        func(json.RawMessage) any { return cs.left() },
+		"relay":       func(json.RawMessage) any { return cs.relay() },
+		"ask":         func(text json.RawMessage) any { return cs.ask(as[asking](text)) },
+		"flood":       func(text json.RawMessage) any { return cs.flood(as[flooding](text)) },
+		"open":        func(text json.RawMessage) any { return cs.open(as[opening](text)) },
+		"abort":       func(text json.RawMessage) any { return cs.abort(as[int](text)) },
+		"begin":       func(text json.RawMessage) any { return cs.begin(as[int](text)) },
+		"spam":        func(text json.RawMessage) any { return cs.spam(as[int](text)) },
+		"join":        func(json.RawMessage) any { return cs.join() },
+		"deafen":      func(text json.RawMessage) any { return cs.deafen(as[int](text)) },
+		"publish":     func(text json.RawMessage) any { return cs.publish(as[publishing](text)) },
+		"archived":    func(text json.RawMessage) any { return cs.archived(as[[]message.Hash](text)) },
+		"subscribe":   func(text json.RawMessage) any { return cs.subscribe(as[subscribing](text)) },
+		"subscribed":  func(text json.RawMessage) any { return cs.subscribed(as[subscribing](text)) },
+		"unsubscribe": func(json.RawMessage) any { return cs.unsubscribe() },
+		"ended":       func(json.RawMessage) any { return cs.ended() },
 	}
+}
+
+// connected is how many got in.
+type connected struct {
+	Connected int
+	Slowest   time.Duration
+	Errors    map[string]int
+}
+
+func (c connected) String() string {
+	return fmt.Sprintf("%d connected, the slowest after %v %v", c.Connected, c.Slowest.Round(time.Millisecond), c.Errors)
 }
 
 // connect connects all and returns how many are, a second later, and what was wrong
 // with the others.
-func (cs *callers) connect() (r struct {
-	Connected int
-	Slowest   time.Duration
-	Errors    map[string]int
-}) {
+func (cs *callers) connect() (r connected) {
 	r.Errors = map[string]int{}
 	var mu sync.Mutex
 	var wg sync.WaitGroup
@@ -181,6 +199,7 @@ func (cs *callers) relay() any {
 		check(err)
 		sub, err := r.Subscribe(shard, relay.SubscribeConfig{})
 		check(err)
+		cs.relays = append(cs.relays, r)
 		go func() {
 			for range sub.All(context.Background()) {
 			}

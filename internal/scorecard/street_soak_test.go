@@ -6,12 +6,14 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -25,6 +27,7 @@ import (
 	"github.com/status-im/shoal/filter"
 	"github.com/status-im/shoal/internal/netspace"
 	"github.com/status-im/shoal/lightpush"
+	"github.com/status-im/shoal/message"
 	"github.com/status-im/shoal/store"
 	"github.com/status-im/shoal/store/sqlite"
 	"github.com/status-im/shoal/waku"
@@ -164,8 +167,9 @@ func addresses(net, n int) (out []string) {
 type nodeParams struct {
 	Conns, PerIP int // 0: as usual
 	Archive      string
-	Filter       *filter.ServerConfig
-	LightPush    *lightpush.ServerConfig
+	Filter       bool
+	LightPush    bool
+	PushRate     float64 // of one member; 0: as usual
 }
 
 // cost is what a process has used.
@@ -217,11 +221,20 @@ func playNode(text json.RawMessage) part {
 	if p.PerIP > 0 {
 		options = append(options, waku.WithMaxConnsPerIP(p.PerIP))
 	}
-	if p.Filter != nil {
-		options = append(options, waku.WithFilterService(*p.Filter))
+	var evicted, dropped atomic.Int64
+	if p.Filter {
+		options = append(options, waku.WithFilterService(filter.ServerConfig{
+			OnEvict: func(peer.ID, error) { evicted.Add(1) },
+			OnFailure: func(_ peer.ID, err error) {
+				var o *filter.OverflowError
+				if errors.As(err, &o) {
+					dropped.Add(int64(o.Dropped))
+				}
+			},
+		}))
 	}
-	if p.LightPush != nil {
-		options = append(options, waku.WithLightPushService(*p.LightPush))
+	if p.LightPush {
+		options = append(options, waku.WithLightPushService(lightpush.ServerConfig{Rate: p.PushRate}))
 	}
 	var archive *sqlite.Archive
 	if p.Archive != "" {
@@ -239,6 +252,7 @@ func playNode(text json.RawMessage) part {
 		"cost": func(json.RawMessage) any {
 			c := costs()
 			c.Counts = gather(registry)
+			c.Counts["evicted"], c.Counts["dropped"] = float64(evicted.Load()), float64(dropped.Load())
 			return c
 		},
 		"peers": func(json.RawMessage) any { return n.Peers() },
@@ -281,10 +295,24 @@ var nodeInfo = func() peer.AddrInfo {
 	return peer.AddrInfo{ID: id, Addrs: []ma.Multiaddr{ma.StringCast(nodeAddr)}}
 }()
 
-func keep(ctx context.Context, archive *sqlite.Archive, n int) any { return nil }
-
+// archived is how long the node's archive keeps messages.
 const archived = 30 * 24 * time.Hour
 
-type opening struct{}
-
-func (cs *callers) open(o opening) any { return nil }
+// keep puts n messages of 2 KiB into the archive, of fifty topics and the last hour.
+func keep(ctx context.Context, archive *sqlite.Archive, n int) int {
+	now := time.Now()
+	var batch []store.Entry
+	for i := range n {
+		m := &message.Message{
+			Payload: payload2K(int64(i)), ContentTopic: topicOf(i % 50),
+			Timestamp: now.Add(-time.Hour).UnixNano() + int64(i)*int64(time.Hour)/int64(n),
+		}
+		check(key.Sign(shard.PubsubTopic(), m))
+		batch = append(batch, store.NewEntry(shard, m))
+		if len(batch) == 500 || i == n-1 {
+			check(archive.Put(ctx, batch))
+			batch = nil
+		}
+	}
+	return n
+}
