@@ -10,8 +10,8 @@ import (
 
 // queue decides whose turn it is to ask the archive: so many at once, and only
 // while the answers that wait to be sent leave room for more. Those of one peer
-// may have a share of that room. Who comes first is first, apart from peers that
-// don't take what they asked for.
+// may have a share of that room. First is who had his last turn longest ago: one who
+// asks now and then doesn't wait for those who always do, however many they are.
 type queue struct {
 	turns   int // how many ask at once
 	room    int // bytes
@@ -23,50 +23,103 @@ type queue struct {
 	running int
 	held    int
 	holds   map[peer.ID]int // only peers for which something is held
-	list    []*waiter
-	sign    time.Time // of life: the last answer, or since when somebody asks
+	list    []*waiter       // in the order in which they came
+	sign    time.Time       // of life: the last answer, or since when somebody asks
+
+	serial uint64             // of turns
+	lately map[peer.ID]uint64 // the last turns of those who had any
 }
+
+// maxLately is how many peers are remembered for their turns.
+const maxLately = 4096
 
 // waiter is a question that waits for its turn.
 type waiter struct {
 	from  peer.ID
+	last  uint64        // the turn that the peer had last
 	ready chan struct{} // closed when it has its turn
+	full  chan struct{} // closed when another needs its place more
 }
 
 func newQueue(c ServerConfig) *queue {
 	return &queue{
 		turns: c.Queries, room: c.AnswerBytes, share: max(c.AnswerBytes/shares, 1), page: c.PageBytes,
 		waiting: c.Waiting, holds: make(map[peer.ID]int),
+		lately: make(map[peer.ID]uint64),
 	}
 }
 
-// enter takes a turn, or a place in the queue. There may be no room there either.
+// enter takes a turn, or a place in the queue. Where there is none left, the latest of
+// the peer with most of them has to go.
 func (q *queue) enter(from peer.ID) (w *waiter, ok bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	w = &waiter{from, make(chan struct{})}
+	w = &waiter{from: from, last: q.lately[from], ready: make(chan struct{}), full: make(chan struct{})}
 	q.list = append(q.list, w)
 	q.grant()
 	if len(q.list) > q.waiting {
-		q.list = q.list[:len(q.list)-1] // nobody else can be the last
-		return nil, false
+		i := q.leastNeeded()
+		close(q.list[i].full)
+		q.list = slices.Delete(q.list, i, i+1)
 	}
-	return w, true
+	select {
+	case <-w.full:
+		return nil, false
+	default:
+		return w, true
+	}
+}
+
+// leastNeeded is the latest place of the peer that has most. The lock is held.
+func (q *queue) leastNeeded() (at int) {
+	count, most := map[peer.ID]int{}, 0
+	for i, w := range q.list {
+		if count[w.from]++; count[w.from] >= most {
+			most, at = count[w.from], i
+		}
+	}
+	return at
 }
 
 // grant gives turns to those who may have one. The lock is held.
 func (q *queue) grant() {
-	q.list = slices.DeleteFunc(q.list, func(w *waiter) bool {
-		if q.running >= q.turns || q.held >= q.room || q.holds[w.from] >= q.share {
-			return false
+	for q.running < q.turns && q.held < q.room {
+		next := -1
+		for i, w := range q.list {
+			if (next < 0 || w.last < q.list[next].last) && q.holds[w.from] < q.share {
+				next = i
+			}
 		}
+		if next < 0 {
+			return
+		}
+		w := q.list[next]
+		q.list = slices.Delete(q.list, next, next+1)
 		if q.running++; q.running == 1 {
 			q.sign = time.Now()
 		}
 		q.add(w.from, q.page)
+		q.had(w.from)
 		close(w.ready)
-		return true
-	})
+	}
+}
+
+// had notes a peer's turn. The lock is held.
+func (q *queue) had(p peer.ID) {
+	q.serial++
+	for _, w := range q.list {
+		if w.from == p {
+			w.last = q.serial
+		}
+	}
+	if _, known := q.lately[p]; !known && len(q.lately) >= maxLately {
+		for x, at := range q.lately { // the older half
+			if at+maxLately/2 < q.serial {
+				delete(q.lately, x)
+			}
+		}
+	}
+	q.lately[p] = q.serial
 }
 
 // abandon gives up a place. It fails if the turn has come meanwhile.

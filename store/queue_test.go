@@ -173,3 +173,60 @@ func TestBusyOrHanging(t *testing.T) {
 		})
 	}
 }
+
+// slow is an archive that takes its time.
+type slow struct {
+	store.Source
+	each time.Duration
+}
+
+func (s slow) Query(ctx context.Context, q store.Query) (store.Page, error) {
+	time.Sleep(s.each)
+	return s.Source.Query(ctx, q)
+}
+
+// Peers that always have questions waiting, and fill the queue with them, neither delay
+// nor displace one who asks now and then.
+func TestWhoAsksSeldomIsFirst(t *testing.T) {
+	p2ptest.Bubble(t, func(t *testing.T) {
+		const hostile, each = 10, 8
+		const took = 100 * time.Millisecond
+		hosts := p2ptest.Hosts(t, 2+hostile)
+		p2ptest.Star(t, hosts)
+		s := serve(t, hosts[0], slow{archive(), took}, store.ServerConfig{Queries: 1, Waiting: 40, Rate: -1})
+		ctx, stop := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		var refused, answered atomic.Int64
+		for _, h := range hosts[2:] {
+			c := store.NewClient(h, fast)
+			for range each {
+				wg.Go(func() {
+					for ctx.Err() == nil {
+						if _, err := c.Query(ctx, hosts[0].ID(), store.Query{}); err != nil {
+							refused.Add(1)
+							time.Sleep(took)
+							continue
+						}
+						answered.Add(1)
+					}
+				})
+			}
+		}
+		time.Sleep(5 * time.Second)
+		c := store.NewClient(hosts[1], fast)
+		for range 6 {
+			began := time.Now()
+			_, err := c.Query(t.Context(), hosts[0].ID(), store.Query{})
+			require.NoError(t, err)
+			require.LessOrEqual(t, time.Since(began), 2*took)
+			time.Sleep(2 * time.Second)
+		}
+		stop()
+		wg.Wait()
+		time.Sleep(10 * time.Second) // for those whom nobody waits for any more
+		require.NotZero(t, refused.Load())
+		require.Greater(t, answered.Load(), int64(100))
+		synctest.Wait()
+		require.Zero(t, s.Held())
+	})
+}

@@ -289,11 +289,14 @@ func (s *Server) page(ctx context.Context, q Query) (Page, error) {
 	return page, err
 }
 
+// errCrowded says that a question had to make room for those of others.
+var errCrowded = fmt.Errorf("%w: too many questions", ErrUnavailable)
+
 // turn waits until the archive may be asked one more question.
 func (s *Server) turn(ctx context.Context, from peer.ID) error {
 	w, ok := s.queue.enter(from)
 	if !ok {
-		return fmt.Errorf("%w: too many questions", ErrUnavailable)
+		return errCrowded
 	}
 	select {
 	case <-w.ready:
@@ -308,6 +311,8 @@ func (s *Server) turn(ctx context.Context, from peer.ID) error {
 		select {
 		case <-w.ready:
 			return nil
+		case <-w.full:
+			return errCrowded
 		case <-ctx.Done():
 			err = context.Cause(ctx)
 		case <-timer.C:
@@ -319,7 +324,12 @@ func (s *Server) turn(ctx context.Context, from peer.ID) error {
 			err = fmt.Errorf("%w: the turn didn't come", ErrUnavailable)
 		}
 		if !s.queue.abandon(w) {
-			return nil
+			select {
+			case <-w.full:
+				return errCrowded
+			default:
+				return nil
+			}
 		}
 		return err
 	}
