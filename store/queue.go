@@ -10,7 +10,7 @@ import (
 
 // queue decides whose turn it is to ask the archive: so many at once, and only
 // while the answers that wait to be sent leave room for more. Those of one peer
-// may have a share of that room. First is who had his last turn longest ago: one who
+// may have a share of that room, and no more than is left for others. First is who had his last turn longest ago: one who
 // asks now and then doesn't wait for those who always do, however many they are.
 type queue struct {
 	turns   int // how many ask at once
@@ -86,7 +86,7 @@ func (q *queue) grant() {
 	for q.running < q.turns && q.held < q.room {
 		next := -1
 		for i, w := range q.list {
-			if (next < 0 || w.last < q.list[next].last) && q.holds[w.from] < q.share {
+			if (next < 0 || w.last < q.list[next].last) && q.holds[w.from] < min(q.share, q.room-q.held) {
 				next = i
 			}
 		}

@@ -30,7 +30,7 @@ const (
 	DefaultPatience     = 500 * time.Millisecond
 	DefaultQueries      = 16  // at once
 	DefaultWaiting      = 512 // questions
-	DefaultAnswerBytes  = 32 << 20
+	DefaultAnswerBytes  = 64 << 20
 	DefaultQueryTimeout = 5 * time.Second
 )
 

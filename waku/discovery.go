@@ -300,6 +300,7 @@ func (d *discovery) look() (news bool) {
 		known[p] = f
 		if old, ok := d.facts[p]; !ok || old != f {
 			d.book.Proven(time.Now(), p, f.shards, f.services)
+			d.book.Listens(time.Now(), p, n.host.Peerstore().Addrs(p))
 			news = true
 		}
 	}

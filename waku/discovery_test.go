@@ -234,6 +234,43 @@ func TestRestartWithState(t *testing.T) {
 	})
 }
 
+// A node that everybody dials, and that has dialled nobody, finds them again after a
+// restart.
+func TestRestartOfWhomAllDial(t *testing.T) {
+	p2ptest.Bubble(t, func(t *testing.T) {
+		net := p2ptest.New(t, p2ptest.Config{})
+		nodes := fleet(t, net, 4)
+		state := newMemoryState()
+		h := apart(net)
+		n := start(t, waku.WithHost(h), waku.WithStateStore(state), waku.WithoutDiscv5())
+		join(t, n, waku.Community{Shard: town})
+		for _, x := range nodes {
+			connect(t, x, n)
+		}
+		time.Sleep(10 * time.Minute) // virtual
+		had := n.Peers()
+		require.Len(t, had, 4)
+		for _, p := range had {
+			require.True(t, p.Inbound)
+		}
+		require.NoError(t, n.Close())
+		for _, p := range had {
+			require.NoError(t, h.Network().ClosePeer(p.ID))
+		}
+		again := start(t, waku.WithHost(h), waku.WithStateStore(state), waku.WithoutDiscv5())
+		join(t, again, waku.Community{Shard: town})
+		time.Sleep(30 * time.Second) // virtual
+		dialled := 0
+		for _, p := range again.Peers() {
+			if !p.Inbound {
+				dialled++
+			}
+		}
+		require.NotZero(t, dialled, "%v", again.Peers())
+		t.Logf("%d of %d found again", len(again.Peers()), len(had))
+	})
+}
+
 // Health says why there is nobody.
 func TestWhyNoPeers(t *testing.T) {
 	foreign := sharding.Shard{Cluster: 16, Index: 999}

@@ -125,6 +125,24 @@ func (m *Manager) Proven(now time.Time, id peer.ID, shards sharding.Set, service
 	m.confirm(e)
 }
 
+// Listens takes note of where a connected peer that came by itself says it listens.
+// Only addresses of the host that it came from count: no stranger sends this node
+// elsewhere. They serve the next run, see [Manager.Snapshot]; now it is connected.
+func (m *Manager) Listens(now time.Time, id peer.ID, at []ma.Multiaddr) {
+	m.enter(now)
+	defer m.mu.Unlock()
+	e := m.known[id]
+	if e == nil || !e.connected() || !e.inbound || e.at == nil {
+		return
+	}
+	e.says = nil
+	for _, a := range m.dialable(&Sighting{Info: peer.AddrInfo{ID: id, Addrs: at}, Source: Inbound}) {
+		if a.host == e.at.host && len(e.says) < maxAddrs {
+			e.says = append(e.says, a)
+		}
+	}
+}
+
 // confirm notes that a record is right if it says what this node dialled.
 func (m *Manager) confirm(e *entry) {
 	if e.connected() && e.proven && !e.inbound && slices.ContainsFunc(e.addrs, func(a *addr) bool {

@@ -112,7 +112,8 @@ type entry struct {
 	tellers  []teller // who told, of that source, the first ones first
 	seen     time.Time
 	addrs    []*addr
-	good     *addr // where it was reached last
+	good     *addr   // where it was reached last
+	says     []*addr // where it listens by its own word, if it came from there
 	shards   sharding.Set
 	words    [words]uint64 // of shards: these are asked often
 	silent   bool          // nobody said which shards

@@ -22,11 +22,17 @@ import (
 //	peer: id reached services cluster shards record addresses
 //
 // with numbers as uvarints, strings as length ‖ bytes, lists as count ‖ items,
-// reached in Unix seconds.
+// reached in Unix seconds, 0 for those who came by themselves.
 const (
 	snapshotMagic = "peers\x01"
 	maxSaved      = 256
 	savedPerNet   = 4
+	// Of those who came by themselves only a few are saved, who have stayed for a
+	// while, and one of a network.
+	maxVisitors  = 32
+	visitorAfter = 5 * time.Minute
+	// visitors is the teller of them.
+	visitors = "visitors"
 	// savedFor is how long a peer is worth remembering that isn't met again.
 	savedFor = 30 * 24 * time.Hour
 	// maxSnapshot bounds what Restore reads, in bytes: more than the most that
@@ -42,7 +48,8 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // Snapshot returns the peers that proved good when this node dialled them, for a
 // later [Manager.Restore]: those connected first, then those met last; no more than
-// 256, nor four of one network.
+// 256, nor four of one network. After them come 32 at most that came by themselves and
+// have stayed for five minutes: a node that everybody dials has dialled nobody.
 func (m *Manager) Snapshot(now time.Time) []byte {
 	m.enter(now)
 	defer m.mu.Unlock()
@@ -57,6 +64,7 @@ func (m *Manager) Snapshot(now time.Time) []byte {
 			good = append(good, e)
 		}
 	}
+	good = append(good, m.visitors()...)
 	slices.SortFunc(good, func(a, b *entry) int {
 		return cmp.Or(b.reached.Compare(a.reached), cmp.Compare(a.failures, b.failures), a.since.Compare(b.since), cmp.Compare(a.id, b.id))
 	})
@@ -66,6 +74,9 @@ func (m *Manager) Snapshot(now time.Time) []byte {
 		at := e.good
 		if at == nil && len(e.addrs) > 0 {
 			at = e.addrs[0]
+		}
+		if at == nil && len(e.says) > 0 {
+			at = e.says[0]
 		}
 		if at == nil || !at.local && nets[at.net] >= savedPerNet {
 			continue
@@ -80,6 +91,26 @@ func (m *Manager) Snapshot(now time.Time) []byte {
 		b = e.appendTo(b)
 	}
 	return binary.BigEndian.AppendUint32(b, crc32.Checksum(b, castagnoli))
+}
+
+// visitors are the peers that came by themselves, have stayed, and can perhaps be
+// reached: those who were there first. mu is held.
+func (m *Manager) visitors() (good []*entry) {
+	for _, e := range m.conns.items {
+		if e.inbound && e.proven && e.reached.IsZero() && e.barred == notBarred && len(e.says) > 0 && m.now.Sub(e.since) >= visitorAfter {
+			good = append(good, e)
+		}
+	}
+	slices.SortFunc(good, func(a, b *entry) int {
+		return cmp.Or(a.since.Compare(b.since), cmp.Compare(a.id, b.id))
+	})
+	nets := map[place]bool{}
+	good = slices.DeleteFunc(good, func(e *entry) bool {
+		net, again := e.says[0].net, nets[e.says[0].net]
+		nets[net] = true
+		return again && !e.says[0].local
+	})
+	return good[:min(len(good), maxVisitors)]
 }
 
 func appendBytes[T ~string | []byte](b []byte, s T) []byte {
@@ -97,6 +128,11 @@ func (e *entry) appendTo(b []byte) []byte {
 	}
 	b = appendBytes(b, e.record)
 	var addrs []ma.Multiaddr
+	if e.reached.IsZero() && len(e.addrs) == 0 {
+		for _, a := range e.says {
+			addrs = append(addrs, a.ma)
+		}
+	}
 	if e.good != nil {
 		addrs = append(addrs, e.good.ma)
 	}
@@ -124,15 +160,19 @@ func (m *Manager) Restore(now time.Time, snapshot []byte) error {
 	defer m.mu.Unlock()
 	for i := range saved {
 		s := &saved[i]
-		if age := m.now.Sub(s.reached); age > savedFor {
+		visitor := s.reached.Unix() == 0
+		if age := m.now.Sub(s.reached); age > savedFor && !visitor {
 			continue
+		}
+		if visitor { // nobody has reached it yet: no more than hearsay
+			s.Source, s.From = Exchange, visitors
 		}
 		if why := m.found(&s.Sighting); why != "" {
 			m.refused[why]++
 			continue
 		}
 		e := m.known[s.Info.ID]
-		if e.reached.IsZero() {
+		if e.reached.IsZero() && !visitor {
 			e.reached = s.reached
 			if e.reached.After(m.now) { // the clock was put back
 				e.reached = m.now

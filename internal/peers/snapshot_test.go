@@ -207,3 +207,62 @@ func FuzzRestore(f *testing.F) {
 		require.LessOrEqual(t, n.Stats(start).Known, known)
 	})
 }
+
+// Whom everybody dials has dialled nobody: those who came, have stayed and say where they
+// listen, at the host that they came from, are worth a try after a restart.
+func TestSnapshotHasVisitors(t *testing.T) {
+	c := config(1)
+	c.MaxConns, c.MaxKnown = 300, 10_000
+	m := peers.New(c)
+	from := func(n int) ma.Multiaddr { return tcp(20+n%200, n/200, 1, 1) }
+	comes := func(n int, listens ...ma.Multiaddr) {
+		join(m, start, n, from(n), true)
+		m.Listens(start, id(n), listens)
+	}
+	comes(1, from(1), tcp(99, 1, 1, 1))
+	comes(2, tcp(99, 1, 1, 2))               // somebody else's address
+	comes(3)                                 // doesn't say
+	comes(4, from(4))                        // will be cut
+	comes(5, from(5))                        // leaves
+	m.Connected(start, id(6), from(6), true) // proves nothing
+	m.Listens(start, id(6), []ma.Multiaddr{from(6)})
+	m.Cut(start, id(4), start.Add(time.Hour))
+	m.Lost(start, id(5))
+	m.Listens(start, id(77), []ma.Multiaddr{from(77)}) // nobody knows
+	restored := func(now time.Time) *peers.Manager {
+		r := peers.New(config(2))
+		require.NoError(t, r.Restore(now, m.Snapshot(now)))
+		require.Empty(t, r.Check())
+		return r
+	}
+	require.Zero(t, restored(start.Add(4*time.Minute)).Stats(start).Known, "nobody has stayed")
+	now := start.Add(5 * time.Minute)
+	r := restored(now)
+	require.Equal(t, map[peers.Source]int{peers.Exchange: 1}, r.Stats(now).BySource)
+	p, ok := r.Known(id(1))
+	require.True(t, ok)
+	require.Equal(t, []ma.Multiaddr{from(1)}, p.Info.Addrs)
+	require.True(t, p.Reached.IsZero())
+	require.Equal(t, carries(1), p.Shards)
+	r.Want(now, []peers.Need{relays(1, 1, 2, 2)})
+	require.Len(t, r.Plan(now).Dial, 1)
+
+	for n := 100; n < 300; n++ { // attackers come too, with forty of a network
+		at := tcp(30+n/40, 7, 7, 1+n%40)
+		join(m, start, n, at, true)
+		m.Listens(start, id(n), []ma.Multiaddr{at})
+	}
+	for n := 300; n < 360; n++ {
+		comes(n, from(n))
+	}
+	now = now.Add(5 * time.Minute)
+	r = restored(now)
+	require.Equal(t, 32, r.Stats(now).Known)
+	require.True(t, knows(r, 1))
+	join(r, now, 1, from(1), false)
+	require.Equal(t, map[peers.Source]int{peers.Saved: 1}, func() map[peers.Source]int {
+		x := peers.New(config(3))
+		require.NoError(t, x.Restore(now, r.Snapshot(now)))
+		return x.Stats(now).BySource
+	}(), "who was reached is a good peer")
+}

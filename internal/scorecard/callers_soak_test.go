@@ -56,7 +56,6 @@ type callers struct {
 	all    []*caller
 	halves []*net.TCPConn
 	begun  time.Time // the last of them
-	relays []*relay.Relay
 	author *relay.Relay
 	audience
 }
@@ -199,7 +198,6 @@ func (cs *callers) relay() any {
 		check(err)
 		sub, err := r.Subscribe(shard, relay.SubscribeConfig{})
 		check(err)
-		cs.relays = append(cs.relays, r)
 		go func() {
 			for range sub.All(context.Background()) {
 			}

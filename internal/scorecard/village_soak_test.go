@@ -9,19 +9,30 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"google.golang.org/protobuf/proto"
 
+	"github.com/status-im/shoal/internal/p2ptest"
+	"github.com/status-im/shoal/internal/wire"
 	"github.com/status-im/shoal/message"
+	"github.com/status-im/shoal/relay"
 )
 
-// spam has everybody publish n messages without a signature.
+// spam has everybody send the node n messages without a signature.
 func (cs *callers) spam(n int) (sent int) {
-	for i, r := range cs.relays {
+	for i, c := range cs.all {
+		s, err := c.host.NewStream(context.Background(), nodeInfo.ID, relay.ID)
+		if err != nil {
+			continue
+		}
 		for j := range n {
 			m := &message.Message{Payload: fmt.Appendf(nil, "%d %d", i, j), ContentTopic: contentTopic, Timestamp: time.Now().UnixNano()}
-			if _, err := r.Publish(context.Background(), shard, m); err == nil {
+			rpc, err := proto.Marshal(p2ptest.Publish(shard.PubsubTopic(), m.Encode()))
+			check(err)
+			if wire.WriteFrame(s, rpc) == nil {
 				sent++
 			}
 		}
+		_ = s.CloseWrite()
 	}
 	return sent
 }
