@@ -67,6 +67,7 @@ var (
 	descForeign = desc("waku_peers_foreign", "Known peers that turned out to be of another network.")
 	descDials   = desc("waku_peer_dials_total", "Dials of peers that were found, by what became of them.", "result")
 	descRecords = desc("waku_peer_records_refused_total", "What was heard of peers and not taken note of.", "reason")
+	descBoth    = desc("waku_peer_records_ambiguous_total", "Records with both lists of shards, rs and rsv. Then rs counts.")
 	descNamed   = desc("waku_peer_exchange_answers_total", "Questions for peers, by what became of them.", "code")
 )
 
@@ -98,7 +99,7 @@ var allDescs = []*prometheus.Desc{
 	descArchiveState, descArchivePending, descArchiveBytes, descArchive, descArchiveGap,
 	descStoreAnswers, descStoreBytes, descHistoryRefused,
 	descFilterBytes, descLightPushBytes,
-	descKnown, descFailing, descForeign, descDials, descRecords, descNamed,
+	descKnown, descFailing, descForeign, descDials, descRecords, descBoth, descNamed,
 }
 
 // Describe implements prometheus.Collector.
@@ -161,6 +162,7 @@ func (w metricWriter) discovery(n *Node) {
 	for reason, v := range st.Refused {
 		w.counter(descRecords, v, reason)
 	}
+	w.counter(descBoth, st.Ambiguous)
 	if n.exchange != nil {
 		for code, v := range n.exchange.server.Stats().Answers {
 			w.counter(descNamed, v, strconv.Itoa(int(code)))

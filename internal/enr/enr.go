@@ -161,6 +161,12 @@ func (r *Record) Capabilities() Capabilities { return r.fields.Capabilities }
 // sharding.ReadRecord); the set is then empty, which matches nothing.
 func (r *Record) Shards() (sharding.Set, error) { return r.fields.Shards, r.shardsErr }
 
+// Ambiguous reports whether the record has both lists of shards, rs and rsv. Then rs
+// counts, as in every implementation.
+func (r *Record) Ambiguous() bool {
+	return slices.Contains(r.keys, sharding.KeyRS) && slices.Contains(r.keys, sharding.KeyRSV)
+}
+
 // Addrs returns where the owner can be dialled, without its own /p2p/… at the
 // end, each once: ip and tcp first, then ip6, then the multiaddrs.
 func (r *Record) Addrs() []ma.Multiaddr {

@@ -90,7 +90,7 @@ type Manager struct {
 	counts  counts
 }
 
-type counts struct{ dialled, reached, failed, dropped, forgotten uint64 }
+type counts struct{ dialled, reached, failed, dropped, forgotten, ambiguous uint64 }
 
 type teller struct {
 	source Source

@@ -127,6 +127,8 @@ type Sighting struct {
 	// and numbered it with Seq. It adds to what a record says, and its circuit
 	// addresses replace those of an older one.
 	Signed bool
+	// Ambiguous is true for a record with both lists of shards, which is counted.
+	Ambiguous bool
 	// Source is the way it came, and From who told: a peer exchange service's id,
 	// a tree's URL. Tellers of one source are treated evenly, so those that may
 	// well be one should be given one name.
@@ -145,6 +147,8 @@ func FromRecord(r *enr.Record, source Source, from string) Sighting {
 		Seq:      r.Seq(),
 		Source:   source,
 		From:     from,
+
+		Ambiguous: r.Ambiguous(),
 	}
 }
 

@@ -186,6 +186,8 @@ type Stats struct {
 	// Dialled, Reached and Failed count dials, Dropped connections ended by a
 	// Plan, Forgotten peers that made room for others.
 	Dialled, Reached, Failed, Dropped, Forgotten uint64
+	// Ambiguous counts records with both lists of shards, rs and rsv.
+	Ambiguous uint64
 }
 
 // ShardStats counts peers of a shard that something is needed for.
@@ -204,6 +206,7 @@ func (m *Manager) Stats(now time.Time) Stats {
 		Shards: map[sharding.Shard]ShardStats{}, Refused: map[string]uint64{},
 		Dialled: m.counts.dialled, Reached: m.counts.reached, Failed: m.counts.failed,
 		Dropped: m.counts.dropped, Forgotten: m.counts.forgotten,
+		Ambiguous: m.counts.ambiguous,
 	}
 	for why, n := range m.refused {
 		st.Refused[why] = n

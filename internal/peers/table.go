@@ -53,6 +53,9 @@ func (m *Manager) Found(now time.Time, sightings ...Sighting) {
 	m.enter(now)
 	defer m.mu.Unlock()
 	for i := range sightings {
+		if sightings[i].Ambiguous {
+			m.counts.ambiguous++
+		}
 		if why := m.found(&sightings[i]); why != "" {
 			m.refused[why]++
 		}

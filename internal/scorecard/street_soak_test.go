@@ -255,6 +255,13 @@ func playNode(text json.RawMessage) part {
 			c.Counts["evicted"], c.Counts["dropped"] = float64(evicted.Load()), float64(dropped.Load())
 			return c
 		},
+		"parted": func(json.RawMessage) any {
+			reasons := map[string]int{}
+			for _, d := range n.Health().Disconnects {
+				reasons[d.Reason]++
+			}
+			return reasons
+		},
 		"peers": func(json.RawMessage) any { return n.Peers() },
 		"keep":  func(text json.RawMessage) any { return keep(ctx, archive, as[int](text)) },
 		"close": func(json.RawMessage) any {

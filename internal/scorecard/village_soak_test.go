@@ -66,6 +66,9 @@ func TestSoakVillage(t *testing.T) {
 	var c cost
 	node.ask("cost", nil, &c)
 	t.Logf("%d unsigned messages sent: %d attackers left, %s", sent, left(attackers), c.only("waku_relay_peers_cut"))
+	parted := map[string]int{}
+	node.ask("parted", nil, &parted)
+	t.Log("the last were parted from because:", parted)
 	require.Zero(t, left(attackers))
 	attackers.ask("connect", nil, &r)
 	t.Logf("they come again: %v", r)
