@@ -5,9 +5,12 @@ package scorecard
 import (
 	"context"
 	"fmt"
+	"io"
 	"testing"
 	"time"
 
+	pb "github.com/libp2p/go-libp2p-pubsub/pb"
+	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/stretchr/testify/require"
 	"google.golang.org/protobuf/proto"
 
@@ -17,22 +20,28 @@ import (
 	"github.com/status-im/shoal/relay"
 )
 
-// spam has everybody send the node n messages without a signature.
+// spam has everybody enter the node's mesh and send it n messages without a signature.
 func (cs *callers) spam(n int) (sent int) {
+	topic := shard.PubsubTopic()
 	for i, c := range cs.all {
+		c.host.SetStreamHandler(relay.ID, func(s network.Stream) { _, _ = io.Copy(io.Discard, s) })
 		s, err := c.host.NewStream(context.Background(), nodeInfo.ID, relay.ID)
 		if err != nil {
 			continue
 		}
+		for _, rpc := range []*pb.RPC{p2ptest.Subscribe(topic), p2ptest.Graft(topic)} {
+			b, err := proto.Marshal(rpc)
+			check(err)
+			_ = wire.WriteFrame(s, b)
+		}
 		for j := range n {
 			m := &message.Message{Payload: fmt.Appendf(nil, "%d %d", i, j), ContentTopic: contentTopic, Timestamp: time.Now().UnixNano()}
-			rpc, err := proto.Marshal(p2ptest.Publish(shard.PubsubTopic(), m.Encode()))
+			rpc, err := proto.Marshal(p2ptest.Publish(topic, m.Encode()))
 			check(err)
 			if wire.WriteFrame(s, rpc) == nil {
 				sent++
 			}
 		}
-		_ = s.CloseWrite()
 	}
 	return sent
 }
@@ -58,8 +67,6 @@ func TestSoakVillage(t *testing.T) {
 	attackers := s.begin("caller", loadCPU, callerParams{IDs: bad, Addrs: addresses(66, 1)}, addresses(66, 1)...)
 	attackers.ask("connect", nil, &r)
 	t.Logf("%d of %d attackers from one address: %v", r.Connected, bad, r)
-	attackers.ask("relay", nil, new(string))
-	time.Sleep(5 * time.Second)
 	var sent int
 	attackers.ask("spam", 20, &sent)
 	time.Sleep(5 * time.Second)
