@@ -3,44 +3,23 @@
 package natlab
 
 import (
-	"fmt"
 	"testing"
+
+	"github.com/status-im/shoal/internal/netspace"
 )
 
 // lab is an internet of its own: one segment, on which everybody is a neighbour.
-type lab struct {
-	backbone *space
-	plugs    int
-}
+type lab struct{ segment *netspace.Segment }
 
 func newLab(t *testing.T) *lab {
 	t.Helper()
-	l := &lab{backbone: newSpace(t, "internet")}
-	l.backbone.ip(t, "link add seg type bridge", "link set seg up")
-	return l
-}
-
-// plug gives a namespace an interface on the internet.
-func (l *lab) plug(t *testing.T, s *space, addrs ...string) {
-	t.Helper()
-	l.plugs++
-	l.backbone.ip(t,
-		fmt.Sprintf("link add p%d type veth peer name wan netns %s", l.plugs, s.path()),
-		fmt.Sprintf("link set p%d master seg up", l.plugs))
-	for _, addr := range addrs {
-		s.ip(t, fmt.Sprintf("addr add %s/8 dev wan", addr))
-	}
-	s.ip(t, "link set wan up")
-	s.ready(t, "wan")
-	l.backbone.ready(t, fmt.Sprintf("p%d", l.plugs))
+	return &lab{netspace.NewSegment(t, 8)}
 }
 
 // server is a machine with public addresses.
 func (l *lab) server(t *testing.T, name string, addrs ...string) *space {
 	t.Helper()
-	s := newSpace(t, name)
-	l.plug(t, s, addrs...)
-	return s
+	return &space{l.segment.Machine(t, name, addrs...)}
 }
 
 // kind is what a home's router does.
@@ -82,16 +61,16 @@ func (l *lab) home(t *testing.T, name string, k kind, public, inside string) *ho
 		kind: k, machine: newSpace(t, name), router: newSpace(t, name+"'s router"),
 		public: public, inside: inside,
 	}
-	l.plug(t, h.router, public)
+	l.segment.Plug(t, h.router.Space, public)
 	gate := gateway(inside)
-	h.router.ip(t,
-		"link add lan type veth peer name eth0 netns "+h.machine.path(),
+	h.router.IP(t,
+		"link add lan type veth peer name eth0 netns "+h.machine.Path(),
 		"addr add "+gate+"/24 dev lan", "link set lan up")
-	h.machine.ip(t, "addr add "+inside+"/24 dev eth0", "link set eth0 up", "route add default via "+gate)
-	h.router.ready(t, "lan")
-	h.machine.ready(t, "eth0")
-	h.router.run(t, ruleset(k, inside), "nft", "-f", "-")
-	h.router.set(t, "ipv4/ip_forward", "1")
+	h.machine.IP(t, "addr add "+inside+"/24 dev eth0", "link set eth0 up", "route add default via "+gate)
+	h.router.Ready(t, "lan")
+	h.machine.Ready(t, "eth0")
+	h.router.Run(t, ruleset(k, inside), "nft", "-f", "-")
+	h.router.Set(t, "ipv4/ip_forward", "1")
 	h.dump(t)
 	return h
 }

@@ -9,7 +9,7 @@ import (
 	"os/exec"
 	"testing"
 
-	"golang.org/x/sys/unix"
+	"github.com/status-im/shoal/internal/netspace"
 )
 
 // long is for the numbers of a report: all tries of a success rate, sleeps of their full
@@ -70,16 +70,8 @@ func build(dir string) error {
 
 // unable says what the lab lacks.
 func unable() string {
-	if os.Geteuid() != 0 {
-		return "it makes network namespaces, which takes root"
+	if _, err := exec.LookPath("nft"); err != nil {
+		return "the program nft isn't installed (apt-get install nftables)"
 	}
-	for _, name := range []string{"ip", "nft"} {
-		if _, err := exec.LookPath(name); err != nil {
-			return "the program " + name + " isn't installed (apt-get install iproute2 nftables)"
-		}
-	}
-	if err := elsewhere(func() error { return unix.Unshare(unix.CLONE_NEWNET) }); err != nil {
-		return "no network namespace can be made: " + err.Error()
-	}
-	return ""
+	return netspace.Unable()
 }

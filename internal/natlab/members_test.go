@@ -96,7 +96,7 @@ func (r *relayer) start(t *testing.T) {
 func (r *relayer) metric(t *testing.T, name string) float64 {
 	t.Helper()
 	var c net.Conn
-	require.NoError(t, r.space.do(func() (err error) {
+	require.NoError(t, r.space.Do(func() (err error) {
 		c, err = net.DialTimeout("tcp", metrics, 10*time.Second)
 		return err
 	}))
@@ -138,7 +138,7 @@ func (c *community) member(t *testing.T, h *home, name string, relayers ...*rela
 }
 
 // called is the member's name.
-func (m *member) called() string { return m.home.machine.name }
+func (m *member) called() string { return m.home.machine.Name() }
 
 // direct fits the moment in which a connection with other is there that nobody relays.
 func direct(other *member) func(moment) bool {

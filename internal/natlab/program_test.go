@@ -57,14 +57,14 @@ func (s *space) program(t *testing.T, name string, args ...string) *program {
 func (s *space) programAt(t *testing.T, path string, environment []string, args ...string) *program {
 	t.Helper()
 	p := &program{
-		name: s.name + "'s " + filepath.Base(path), done: make(chan struct{}), more: make(chan struct{}),
+		name: s.Name() + "'s " + filepath.Base(path), done: make(chan struct{}), more: make(chan struct{}),
 		cmd: exec.Command(path, args...),
 	}
 	p.cmd.Env = append(os.Environ(), environment...)
 	out, err := p.cmd.StdoutPipe()
 	require.NoError(t, err)
 	p.cmd.Stderr = &p.errs
-	require.NoError(t, s.start(p.cmd))
+	require.NoError(t, s.Start(p.cmd))
 	read := make(chan struct{})
 	go func() {
 		defer close(read)

@@ -29,7 +29,7 @@ const silence = 300 * time.Millisecond
 func (s *space) udp(t *testing.T, addr string) *net.UDPConn {
 	t.Helper()
 	var c *net.UDPConn
-	err := s.do(func() (err error) {
+	err := s.Do(func() (err error) {
 		c, err = net.ListenUDP("udp4", net.UDPAddrFromAddrPort(netip.MustParseAddrPort(addr)))
 		return err
 	})
@@ -70,7 +70,7 @@ func reuse(_, _ string, c syscall.RawConn) (err error) {
 func (s *space) tcp(t *testing.T, addr string) <-chan net.Conn {
 	t.Helper()
 	var l net.Listener
-	err := s.do(func() (err error) {
+	err := s.Do(func() (err error) {
 		l, err = (&net.ListenConfig{Control: reuse}).Listen(context.Background(), "tcp4", addr)
 		return err
 	})
@@ -96,7 +96,7 @@ func (s *space) dial(t *testing.T, from, to string, patience time.Duration) (net
 	local, err := net.ResolveTCPAddr("tcp4", from)
 	require.NoError(t, err)
 	var c net.Conn
-	err = s.do(func() (err error) {
+	err = s.Do(func() (err error) {
 		c, err = (&net.Dialer{LocalAddr: local, Control: reuse, Timeout: patience}).Dial("tcp4", to)
 		return err
 	})

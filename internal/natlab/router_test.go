@@ -70,9 +70,9 @@ func (h *home) dump(t *testing.T) {
 	if *dumps == "" {
 		return
 	}
-	name := strings.NewReplacer("/", "-", " ", "-").Replace(t.Name() + "-" + h.machine.name)
+	name := strings.NewReplacer("/", "-", " ", "-").Replace(t.Name() + "-" + h.machine.Name())
 	cmd := exec.Command("tcpdump", "-i", "any", "-n", "-U", "-s", "128", "-w", filepath.Join(*dumps, name+".pcap"))
-	require.NoError(t, h.router.start(cmd))
+	require.NoError(t, h.router.Start(cmd))
 	t.Cleanup(func() {
 		_ = cmd.Process.Signal(os.Interrupt)
 		_ = cmd.Wait()
@@ -82,17 +82,17 @@ func (h *home) dump(t *testing.T) {
 // forget makes the router forget all its mappings, as if it had been restarted.
 func (h *home) forget(t *testing.T) {
 	t.Helper()
-	h.router.ip(t, "link set wan down", "link set wan up")
-	h.router.ready(t, "wan")
+	h.router.IP(t, "link set wan down", "link set wan up")
+	h.router.Ready(t, "wan")
 	if h.kind == fullCone {
-		h.router.run(t, "flush set ip home tcp_used\nflush set ip home udp_used\n", "nft", "-f", "-")
+		h.router.Run(t, "flush set ip home tcp_used\nflush set ip home udp_used\n", "nft", "-f", "-")
 	}
 }
 
 // move gives the home another public address, as providers do at night.
 func (h *home) move(t *testing.T, public string) {
 	t.Helper()
-	h.router.ip(t, fmt.Sprintf("addr del %s/8 dev wan", h.public), fmt.Sprintf("addr add %s/8 dev wan", public))
+	h.router.IP(t, fmt.Sprintf("addr del %s/8 dev wan", h.public), fmt.Sprintf("addr add %s/8 dev wan", public))
 	h.public = public
 }
 
@@ -101,7 +101,7 @@ var packets = regexp.MustCompile(`packets (\d+) bytes`)
 // begun is how many packets have left the home to which there was no answer yet.
 func (h *home) begun(t *testing.T) int {
 	t.Helper()
-	m := packets.FindStringSubmatch(h.router.run(t, "", "nft", "list", "counter", "ip", "home", "begun"))
+	m := packets.FindStringSubmatch(h.router.Run(t, "", "nft", "list", "counter", "ip", "home", "begun"))
 	require.NotNil(t, m)
 	n, err := strconv.Atoi(m[1])
 	require.NoError(t, err)

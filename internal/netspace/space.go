@@ -143,6 +143,9 @@ func (s *Space) Set(t testing.TB, key, value string) {
 	}
 }
 
+// Name is what the namespace was called.
+func (s *Space) Name() string { return s.name }
+
 // Path names the namespace to iproute2.
 func (s *Space) Path() string { return fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), s.file.Fd()) }
 
