@@ -193,6 +193,14 @@ func (r *Relay) Delivered(s sharding.Shard, h message.Hash) (timestamp int64, ye
 	return 0, false
 }
 
+// Know has a message pass for delivered from now on, without delivering it: readers
+// have had what it says.
+func (r *Relay) Know(s sharding.Shard, h message.Hash, timestamp int64) {
+	if st := r.shards.get(s.PubsubTopic()); st != nil {
+		st.known.add(r.seed, h, timestamp, r.cfg.Now())
+	}
+}
+
 // Remember sets whether what was delivered on a shard is remembered however long ago
 // it was, as far as there is room (a quarter of a million messages at least), for as
 // long as older messages may still come by [Relay.Deliver].

@@ -122,7 +122,7 @@ func (t *tracer) RecvRPC(rpc *pubsub.RPC) {
 }
 
 // SendRPC implements pubsub.RawTracer.
-func (t *tracer) SendRPC(rpc *pubsub.RPC, _ peer.ID) {
+func (t *tracer) SendRPC(rpc *pubsub.RPC, p peer.ID) {
 	for _, m := range rpc.Publish {
 		if st := t.shards.get(m.GetTopic()); st != nil {
 			st.traffic.out.Add(1)
@@ -130,7 +130,7 @@ func (t *tracer) SendRPC(rpc *pubsub.RPC, _ peer.ID) {
 		}
 	}
 	if t.publishing != nil && len(rpc.Publish) > 0 {
-		t.publishing.handed++
+		t.publishing.handed = append(t.publishing.handed, p)
 	}
 	countControl(&t.controlOut, rpc)
 }

@@ -74,6 +74,7 @@ type config struct {
 	noPoint         bool
 	noCircuits      bool
 	state           StateStore
+	delivery        DeliveryConfig
 
 	// Derived.
 	identity    crypto.PrivKey
@@ -227,6 +228,9 @@ func (c *config) checkListen() error {
 }
 
 func (c *config) checkLimits() error {
+	if err := c.checkDelivery(); err != nil {
+		return err
+	}
 	c.maxConns = c.orDefault("WithMaxConns", c.maxConns, defaultMaxConns)
 	c.maxConnsPerIP = c.orDefault("WithMaxConnsPerIP", c.maxConnsPerIP, defaultMaxConnsPerIP)
 	if c.given["WithMessageWindow"] == 0 {

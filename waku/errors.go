@@ -120,7 +120,7 @@ func (e *PeerError) Error() string { return fmt.Sprintf("waku: peer %s: %s", e.P
 // Unwrap returns Err.
 func (e *PeerError) Unwrap() error { return e.Err }
 
-// RefusedError is returned by Send for a message that the shard's own rules don't
+// RefusedError is why a message wasn't delivered that the shard's own rules don't
 // accept: other nodes wouldn't either.
 type RefusedError struct {
 	Shard   sharding.Shard
@@ -134,7 +134,7 @@ func (e *RefusedError) Error() string {
 	return fmt.Sprintf("waku: shard %s: message refused (%s) by %s", e.Shard, e.Verdict, e.Reason)
 }
 
-// SendError is returned by Send when no service peer took a light member's message.
+// SendError is why a light member's message wasn't delivered: no service peer took it.
 type SendError struct {
 	Shard sharding.Shard
 	// Err joins what the service peers said; errors.As finds

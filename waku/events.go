@@ -10,6 +10,7 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/peer"
 
+	"github.com/status-im/shoal/message"
 	"github.com/status-im/shoal/sharding"
 	"github.com/status-im/shoal/store"
 )
@@ -89,6 +90,15 @@ const (
 	// and light push until it has a mesh; Count is 1 when that begins, and 0 when the
 	// mesh serves it again.
 	LightFallback
+	// DeliveryLate: the message Hash on Shard was propagated ten seconds ago, and no
+	// store node was found to have it yet; Reason, if known.
+	DeliveryLate
+	// DeliveryFailed: the delivery of Hash on Shard ended as Delivery says, Failed or
+	// Expired; Reason says why.
+	DeliveryFailed
+	// DeliveriesUnfinished: Close left Count deliveries unfinished; see
+	// [Node.Deliveries].
+	DeliveriesUnfinished
 	// EventsLost: this reader of events was too slow, Count events are missing
 	// here.
 	EventsLost
@@ -123,6 +133,10 @@ var eventWords = [...]string{
 	HolePunchFailed:      "hole punch failed",
 	LightFallback:        "light fallback",
 
+	DeliveryLate:         "delivery late",
+	DeliveryFailed:       "delivery failed",
+	DeliveriesUnfinished: "deliveries unfinished",
+
 	EventsLost: "events lost",
 }
 
@@ -149,7 +163,10 @@ type Event struct {
 	Archive store.State
 	// Reachability is set with ReachabilityChanged.
 	Reachability Reachability
-	Reason       string
+	// Hash and Delivery are set with what is about deliveries.
+	Hash     message.Hash
+	Delivery DeliveryState
+	Reason   string
 }
 
 // String returns the event as a line for people.
@@ -181,6 +198,12 @@ func (e Event) String() string {
 			state = "begun"
 		}
 		fmt.Fprintf(&b, ": shard %s: %s", e.Shard, state)
+	case DeliveryLate:
+		fmt.Fprintf(&b, ": shard %s, message %s", e.Shard, e.Hash)
+	case DeliveryFailed:
+		fmt.Fprintf(&b, ": shard %s, message %s is %s", e.Shard, e.Hash, e.Delivery)
+	case DeliveriesUnfinished:
+		fmt.Fprintf(&b, ": %d", e.Count)
 	case EventsLost:
 		fmt.Fprintf(&b, ": %d", e.Count)
 	}

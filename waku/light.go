@@ -91,6 +91,7 @@ func (l *lightShard) changed() {
 // The table of peers may be locked.
 func (n *Node) lightsChanged() {
 	for _, s := range n.shards.all() {
+		s.outbox.peersChanged()
 		s.light.changed()
 		select {
 		case s.light.again <- struct{}{}:

@@ -1,6 +1,7 @@
 package waku
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -158,6 +159,7 @@ func (s *shard) join(t terms, cfg joinConfig) (*Membership, error) {
 	m.ctx, m.cancel = context.WithCancel(s.node.tasks.ctx)
 	s.members[m] = struct{}{}
 	s.light.changed()
+	s.outbox.joined(m)
 	return m, nil
 }
 
@@ -188,10 +190,14 @@ type Membership struct {
 // Shard is the shard joined.
 func (m *Membership) Shard() sharding.Shard { return m.shard.shard }
 
-// Leave ends the membership and its readers, at once, whether or not they read.
+// Leave ends the membership and its readers, whether or not they read. What was sent and
+// can leave at once still does, within a second; the deliveries of the rest end.
 // The shard's mesh is left with its last membership; its keys and its memory stay,
 // so that joining again opens no gap. It is idempotent.
 func (m *Membership) Leave() error {
+	if m.alive() == nil {
+		m.shard.node.flush(m.shard)
+	}
 	if err := m.leave(); err != nil {
 		return err
 	}
@@ -215,6 +221,7 @@ func (m *Membership) leave() error {
 		errs = append(errs, r.end())
 	}
 	s := m.shard
+	s.outbox.memberLeft(m, cmp.Or(m.alive(), errLeft))
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.members, m)

@@ -216,7 +216,7 @@ func (w metricWriter) nat(n *Node) {
 // services writes what light members and service nodes counted.
 func (w metricWriter) services(n *Node) {
 	w.counter(descFilterBytes, n.filterClient.Stats().Bytes, "in")
-	w.counter(descLightPushBytes, n.pushClient.Stats().Bytes, "out")
+	w.counter(descLightPushBytes, n.pushClient.Stats().Bytes+n.slowPushClient.Stats().Bytes, "out")
 	if n.filterServer != nil {
 		w.counter(descFilterBytes, n.filterServer.Stats().Bytes, "out")
 	}

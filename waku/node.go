@@ -52,10 +52,13 @@ type Node struct {
 	// options ask for them.
 	filterClient *filter.Client
 	pushClient   *lightpush.Client
-	filterServer *filter.Server
-	pushServer   *lightpush.Server
-	filters      restTable
-	pushers      restTable
+	// slowPushClient is for messages that aren't urgent.
+	slowPushClient *lightpush.Client
+	outgoing       outgoing
+	filterServer   *filter.Server
+	pushServer     *lightpush.Server
+	filters        restTable
+	pushers        restTable
 
 	state          *stateKeeper
 	discovery      *discovery
@@ -105,6 +108,7 @@ func New(ctx context.Context, opts ...Option) (*Node, error) {
 		networkChanged: make(chan struct{}, 1),
 		meshes:         make(chan struct{}, 1),
 	}
+	n.outgoing.dirty = make(chan struct{}, 1)
 	n.gate = newGate(n.tasks.ctx)
 	n.gater.gate = n.gate
 	n.state = newStateKeeper(cfg.state, func(name string, err error) {
@@ -167,6 +171,7 @@ func (n *Node) start(ctx context.Context) error {
 	n.tasks.start(n.keepGate)
 	n.tasks.start((&keeper{node: n}).run)
 	n.tasks.start(n.state.run)
+	n.openDeliveries(ctx)
 	if err := n.openNAT(); err != nil {
 		return err
 	}
@@ -288,10 +293,12 @@ func (n *Node) shutdown() error {
 	n.life.Lock()
 	n.closed.Store(true)
 	n.life.Unlock()
+	n.flush(n.shards.all()...)
 	if sent := n.lastSent.Load(); sent != nil {
 		time.Sleep(sendGrace - time.Since(*sent))
 	}
 	n.tasks.cancel()
+	n.endDeliveries()
 	done := make(chan error, 1)
 	go func() {
 		var errs []error

@@ -48,6 +48,11 @@ func (n *Node) openServices() {
 	})
 	n.onClose(n.filterClient.Close)
 	n.pushClient = lightpush.NewClient(n.host, lightpush.ClientConfig{MaxMessageSize: n.cfg.network.MaxMessageSize})
+	// What isn't urgent has a line of its own, so that chat never waits in it, and takes
+	// so little that servers have room for chat.
+	n.slowPushClient = lightpush.NewClient(n.host, lightpush.ClientConfig{
+		MaxMessageSize: n.cfg.network.MaxMessageSize, Burst: 6, LegacyRate: 0.2,
+	})
 }
 
 // relaysTopic tells whether the node is in the mesh of a pubsub topic.

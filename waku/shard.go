@@ -47,6 +47,8 @@ type shard struct {
 	feed *filterFeed
 	// light takes part in the shard without relaying.
 	light *lightShard
+	// outbox sends messages.
+	outbox *outbox
 	// standsIn is true while light does so although the shard is relayed, because
 	// there is no mesh; mu guards since when.
 	standsIn  atomic.Bool
@@ -107,6 +109,7 @@ func (n *Node) ensureShard(id sharding.Shard) *shard {
 		expired: map[string]bool{},
 	}
 	s.light = newLightShard(s)
+	s.outbox = newOutbox(s)
 	cfg := dosguard.SignedConfig{
 		Keys:            s.keys,
 		Window:          n.cfg.window,
@@ -383,6 +386,9 @@ func (s *shard) meshChanged(size int) {
 		s.meshUp.Store(new(time.Now()))
 	}
 	was := s.mesh.Swap(int64(size))
+	if int64(size) > was {
+		s.outbox.peersChanged()
+	}
 	if k := s.archive.Load(); was > 0 && size == 0 && k != nil {
 		k.missing("no peer was in the shard's mesh")
 	}

@@ -130,6 +130,14 @@ func (k *stateKeeper) save(name string, value []byte) {
 	}
 }
 
+// saveNow keeps a value before it returns, unless the store fails.
+func (k *stateKeeper) saveNow(name string, value []byte) {
+	k.save(name, value)
+	if k.store != nil {
+		k.flush(context.Background())
+	}
+}
+
 func (k *stateKeeper) run(ctx context.Context) {
 	for {
 		select {

@@ -57,7 +57,10 @@ func (r *room) say(ctx context.Context, text string) (peers int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	return d.Peers, nil
+	if err := d.Wait(ctx, waku.Propagated); err != nil {
+		return 0, err
+	}
+	return d.Status().Peers, nil
 }
 
 // heard is a line that somebody else said.

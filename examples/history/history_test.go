@@ -103,7 +103,7 @@ func TestLatecomer(t *testing.T) {
 		topic := topics[i%3/2] // every third in the kitchen
 		d, err := m.Send(t.Context(), topic, fmt.Appendf(nil, "number %d", i))
 		require.NoError(t, err)
-		require.NotZero(t, d.Peers)
+		require.NoError(t, d.Wait(t.Context(), waku.Propagated))
 		said = append(said, fmt.Sprintf("%s number %d", topic, i))
 	}
 

@@ -118,7 +118,7 @@ func place(node *waku.Node, id peer.ID) string {
 func speak(ctx context.Context, chat *waku.Membership, name string, every time.Duration, show *timeline) {
 	for n := 1; ctx.Err() == nil; time.Sleep(every) {
 		sent, err := chat.Send(ctx, topic, fmt.Appendf(nil, "%s: hello %d", name, n))
-		if err == nil && sent.Peers > 0 {
+		if err == nil && sent.Wait(ctx, waku.Propagated) == nil {
 			show.said(n)
 			n++
 		}
