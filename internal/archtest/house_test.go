@@ -58,13 +58,14 @@ var house = map[string][]string{
 	"internal/scale":  {"message", "sharding", "relay", "rln-free-dos", "internal/simnet"},
 	"examples/scale":  {"relay", "internal/scale", "internal/simnet", "internal/model"},
 
-	"store/storetest":    {"message", "sharding", "store"},
-	"internal/pgtest":    nil,
-	"internal/p2ptest":   nil,
-	"internal/archtest":  nil,
-	"internal/scorecard": nil,
-	"internal/natlab":    nil,
-	"internal/netspace":  nil,
+	"store/storetest":      {"message", "sharding", "store"},
+	"internal/pgtest":      nil,
+	"internal/p2ptest":     nil,
+	"internal/archtest":    nil,
+	"internal/scorecard":   nil,
+	"internal/natlab":      nil,
+	"internal/netspace":    nil,
+	"internal/exampletest": nil,
 
 	"internal/dnsdisc/dnstest": {"internal/enr"},
 
@@ -74,7 +75,7 @@ var house = map[string][]string{
 }
 
 // aids are packages that only tests and benchmarks import, whoever's tests.
-var aids = []string{"internal/p2ptest", "internal/netspace", "internal/pgtest", "internal/dnsdisc/dnstest", "store/storetest"}
+var aids = []string{"internal/p2ptest", "internal/exampletest", "internal/netspace", "internal/pgtest", "internal/dnsdisc/dnstest", "store/storetest"}
 
 // joiners are packages whose tests may import anything: they are there to join
 // what is apart.
