@@ -22,12 +22,16 @@ const (
 	crowdPenalty = -20
 	// silentPenalty only has to be below zero.
 	silentPenalty = -1
+	// mutePenalty is what silence outside a besieged mesh costs: no gossip is wasted
+	// on who does nothing with it. The first offer that the peer makes is heard all
+	// the same and ends it.
+	mutePenalty = gossipThreshold - 20
 	// standing is what a working peer has and a silent one hasn't. Half of it
 	// is the threshold of opportunistic grafting, so that this begins when
 	// most of a mesh is idle and never on a quiet shard.
 	standing = 1
 	// showedFor is how long having shown something gives standing outside a mesh.
-	showedFor = time.Minute
+	showedFor = 30 * time.Second
 
 	inspectInterval = 5 * time.Second
 )
@@ -88,12 +92,16 @@ func (r *Relay) appScore(p peer.ID) float64 {
 		score += crowdPenalty
 	}
 	switch {
+	case b.lenient():
+		score += standing
+	case now.Before(ps.silentUntil) && b.mute(ps, now):
+		score += mutePenalty
 	case now.Before(ps.silentUntil):
 		score += silentPenalty
 	case ps.hasStanding(now):
 		score += standing
 	case b.mute(ps, now):
-		score += silentPenalty
+		score += mutePenalty
 	}
 	return score
 }
