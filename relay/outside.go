@@ -2,6 +2,8 @@ package relay
 
 import (
 	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
 )
 
 // Who has news offers them to some of his peers outside the mesh at each heartbeat
@@ -90,6 +92,37 @@ func (b *peerBook) mute(ps *peerState, now time.Time) bool {
 		}
 	}
 	return false
+}
+
+// newcomer tells whether a peer outside a besieged mesh has yet to offer its first
+// message. It hears what is new meanwhile, and has no place in the mesh before.
+func (b *peerBook) newcomer(ps *peerState) bool {
+	for topic, m := range b.meshes {
+		if !m.besieged || !m.works || ps.links[topic] != nil {
+			continue
+		}
+		if c := ps.outside[topic]; c != nil && c.gap > 0 {
+			continue
+		}
+		if st := b.relay.shards.get(topic); st != nil {
+			if _, announced := ps.topics[st.shard]; announced {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// Leech tells whether p takes and gives nothing although many of its kind do the same
+// and others work: another peer would be more use. A node that chose p itself had
+// better choose somebody else. A single silent peer is no leech, nor is anybody where
+// little is said.
+func (r *Relay) Leech(p peer.ID) bool {
+	b := r.peers
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	ps, ok := b.peers[p]
+	return ok && !b.lenient() && b.mute(ps, b.now()) && !ps.hasStanding(b.now())
 }
 
 // offers credits a peer outside the mesh with something that it has. mu is held.

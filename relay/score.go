@@ -102,6 +102,8 @@ func (r *Relay) appScore(p peer.ID) float64 {
 		score += standing
 	case b.mute(ps, now):
 		score += mutePenalty
+	case b.newcomer(ps):
+		score += silentPenalty
 	}
 	return score
 }

@@ -119,6 +119,7 @@ func (k *keeper) tick(ctx context.Context, now time.Time) {
 	} else {
 		k.silent = 0
 	}
+	k.node.dropLeech()
 	if k.round%pingAllEach == 0 {
 		k.node.dropUseless(ctx)
 	}

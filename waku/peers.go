@@ -480,6 +480,19 @@ func (n *Node) dropUseless(ctx context.Context) {
 	asking.Wait()
 }
 
+// dropLeech disconnects one relay peer that this node dialled and that takes and never
+// gives, so that somebody else is found. Those that came by themselves would only come
+// again.
+func (n *Node) dropLeech() {
+	for _, p := range n.peers.proven() {
+		r := n.peers.get(p)
+		if r != nil && !r.inbound && time.Since(r.began) >= uselessAfter && !n.isStatic(p) && n.relay.Leech(p) {
+			n.drop(p, "it takes messages and never gives any, as many here do")
+			return
+		}
+	}
+}
+
 // askUseless asks a peer again, since what it carries may have changed.
 func (n *Node) askUseless(ctx context.Context, p peer.ID, r *remote) {
 	theirs, err := n.askMetadata(ctx, p)
