@@ -8,7 +8,7 @@ import (
 )
 
 // Profile is a set of GossipSub parameters (29/WAKU2-CONFIG). All profiles
-// speak the same wire and mix in one mesh. Start from Classic or Fleet and
+// speak the same wire and mix in one mesh. Start from Default or Fleet and
 // change fields.
 type Profile struct {
 	// Name labels the profile in logs.

@@ -77,7 +77,7 @@ var ErrNotSubscribed = errors.New("relay: not subscribed to this shard")
 
 // Config holds what a Relay can be told. The zero value works.
 type Config struct {
-	// Profile is the set of GossipSub parameters. Zero: Classic().
+	// Profile is the set of GossipSub parameters. Zero: Default().
 	Profile Profile
 	// MaxMessageSize is the largest encoded message in bytes, published or
 	// forwarded. Zero: message.DefaultMaxSize.
@@ -133,7 +133,7 @@ func New(h host.Host, cfg Config) (*Relay, error) {
 		return nil, errors.New("relay: a host is required")
 	}
 	if cfg.Profile == (Profile{}) {
-		cfg.Profile = Classic()
+		cfg.Profile = Default()
 	}
 	if err := cfg.Profile.validate(); err != nil {
 		return nil, err

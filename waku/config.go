@@ -240,7 +240,7 @@ func (c *config) checkLimits() error {
 		c.filterPing = defaultFilterPing
 	}
 	if c.given["WithRelayProfile"] == 0 {
-		c.profile = relay.Classic()
+		c.profile = relay.Default()
 	}
 	switch {
 	case c.maxConns < 1:
@@ -258,7 +258,7 @@ func (c *config) checkLimits() error {
 	case c.window <= 0:
 		return optionErrf("WithMessageWindow", "%v, want a positive duration such as 5m", c.window)
 	case c.profile == relay.Profile{}:
-		return optionErrf("WithRelayProfile", "the profile is empty: start from relay.Classic() or relay.Fleet(d)")
+		return optionErrf("WithRelayProfile", "the profile is empty: start from relay.Default() or relay.Fleet(d)")
 	}
 	return nil
 }

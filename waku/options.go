@@ -62,7 +62,7 @@ func WithStaticPeers(addrs ...string) Option {
 	return func(c *config) { c.static = append(c.static, addrs...) }
 }
 
-// WithRelayProfile sets the GossipSub parameters. Default: relay.Classic().
+// WithRelayProfile sets the GossipSub parameters. Default: relay.Default().
 func WithRelayProfile(p relay.Profile) Option {
 	return func(c *config) { c.once("WithRelayProfile"); c.profile = p }
 }
