@@ -205,4 +205,12 @@ func Openers(m network.ResourceManager) int {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	return len(i.peers)
+
+// CarrierOf is the membership that sends such a message.
+func CarrierOf(m *Membership, contentTopic string, opts ...SendOption) (*Membership, error) {
+	cfg := sendConfig{message: &message.Message{}}
+	for _, opt := range opts {
+		opt(&cfg)
+	}
+	return m.carrier(contentTopic, &cfg)
 }

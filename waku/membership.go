@@ -26,6 +26,11 @@ type Community struct {
 	// Protected says that the shard has a key even if this program doesn't know
 	// it yet. Joining it then takes a key, or [AwaitKey].
 	Protected bool
+	// Control and Media are further shards, for messages of those classes; nil: they
+	// travel on Shard. The same keys protect them. See [Membership.Control].
+	Control, Media *sharding.Shard
+	// Routing tells the class of a message whose sender doesn't.
+	Routing Routing
 }
 
 // CommunityKey is a key that counts for a while.
@@ -46,6 +51,8 @@ type joinConfig struct {
 	buffer  int
 	buffers bool
 	await   bool
+
+	relayControl bool
 }
 
 // SignWith lets the membership send on a protected shard. The key's public half
@@ -95,9 +102,16 @@ func (n *Node) Join(ctx context.Context, c Community, opts ...JoinOption) (*Memb
 	if n.isClosed() {
 		return nil, errNodeClosed
 	}
+	if err := c.checkClasses(); err != nil {
+		return nil, fmt.Errorf("waku: Join: shard %s: %w", c.Shard, err)
+	}
 	m, err := n.ensureShard(c.Shard).join(t, cfg)
 	if err != nil {
 		return nil, err
+	}
+	m.routing = c.Routing
+	if err := n.joinClasses(m, c, cfg); err != nil {
+		return nil, errors.Join(err, m.leave())
 	}
 	n.shardsChanged()
 	return m, nil
@@ -177,6 +191,12 @@ type Membership struct {
 	goingLight bool
 	hold       *relay.Subscription
 
+	// class is what the shard is for, classed are the parts in the community's other
+	// shards, and routing tells what goes there.
+	class   Class
+	classed [classes]*Membership
+	routing Routing
+
 	// signing is held while a message is stamped and signed, so that a change of
 	// keys has a before and an after.
 	signing sync.RWMutex
@@ -219,6 +239,9 @@ func (m *Membership) leave() error {
 	var errs []error
 	for r := range readers {
 		errs = append(errs, r.end())
+	}
+	for _, p := range m.parts() {
+		errs = append(errs, p.leave())
 	}
 	s := m.shard
 	s.outbox.memberLeft(m, cmp.Or(m.alive(), errLeft))

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -18,9 +19,15 @@ import (
 type SendOption func(*sendConfig)
 
 type sendConfig struct {
-	message  *message.Message
-	push     int
+	message *message.Message
+	push    int
+	// priority is the message's if urged; if not, its class's.
 	priority Priority
+	urged    bool
+	// class is the message's, if classed; kind is Status's type of it.
+	class   Class
+	classed bool
+	kind    *MessageType
 }
 
 // Ephemeral asks store nodes not to keep the message: its delivery ends with Propagated.
@@ -30,10 +37,11 @@ func Ephemeral() SendOption { return func(c *sendConfig) { c.message.Ephemeral =
 // after 26/WAKU2-PAYLOAD.
 func PayloadVersion(v uint32) SendOption { return func(c *sendConfig) { c.message.Version = v } }
 
-// WithPriority sets which messages that wait leave before others. Default:
-// [PriorityChat].
+// WithPriority sets which messages that wait leave before others. Default: that of the
+// message's class, [PriorityChat] for [ClassChat], [PriorityHistory] for [ClassMedia] and
+// [PriorityControl] for [ClassControl].
 func WithPriority(p Priority) SendOption {
-	return func(c *sendConfig) { c.priority = min(p, priorities-1) }
+	return func(c *sendConfig) { c.priority, c.urged = min(p, priorities-1), true }
 }
 
 // PushTo sets how many service peers a light member's message goes to at once,
@@ -68,6 +76,14 @@ func (m *Membership) Send(ctx context.Context, contentTopic string, payload []by
 		if opt != nil {
 			opt(&cfg)
 		}
+	}
+	if by, err := m.carrier(contentTopic, &cfg); err != nil {
+		return nil, err
+	} else if by != m {
+		return by.Send(ctx, contentTopic, payload, append(slices.Clone(opts), OfClass(cfg.class))...)
+	}
+	if !cfg.urged {
+		cfg.priority = classPriority[cfg.class]
 	}
 	if err := msg.Validate(); err != nil {
 		return nil, err
