@@ -28,6 +28,19 @@ type sendConfig struct {
 	class   Class
 	classed bool
 	kind    *MessageType
+	// segment and seal are those of SendLarge.
+	segment int
+	seal    func([]byte) ([]byte, error)
+}
+
+func newSendConfig(contentTopic string, payload []byte, opts []SendOption) sendConfig {
+	c := sendConfig{message: &message.Message{ContentTopic: contentTopic, Payload: payload}, push: pushPeers}
+	for _, opt := range opts {
+		if opt != nil {
+			opt(&c)
+		}
+	}
+	return c
 }
 
 // Ephemeral asks store nodes not to keep the message: its delivery ends with Propagated.
@@ -70,13 +83,8 @@ func (m *Membership) Send(ctx context.Context, contentTopic string, payload []by
 	if _, err := m.shard.node.gate.enter(ctx); err != nil {
 		return nil, cmp.Or(m.alive(), err)
 	}
-	msg := &message.Message{ContentTopic: contentTopic, Payload: payload}
-	cfg := sendConfig{message: msg, push: pushPeers}
-	for _, opt := range opts {
-		if opt != nil {
-			opt(&cfg)
-		}
-	}
+	cfg := newSendConfig(contentTopic, payload, opts)
+	msg := cfg.message
 	if by, err := m.carrier(contentTopic, &cfg); err != nil {
 		return nil, err
 	} else if by != m {
