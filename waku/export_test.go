@@ -205,6 +205,7 @@ func Openers(m network.ResourceManager) int {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	return len(i.peers)
+}
 
 // CarrierOf is the membership that sends such a message.
 func CarrierOf(m *Membership, contentTopic string, opts ...SendOption) (*Membership, error) {

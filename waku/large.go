@@ -2,6 +2,7 @@ package waku
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/status-im/shoal/message/segment"
@@ -29,6 +30,26 @@ type LargeDelivery struct {
 	Parts []*Delivery
 	// Parity is how many of them may be lost.
 	Parity int
+}
+
+// Wait waits until the parts are Propagated or Stored. Of those beyond the data as many
+// may fail as there is parity; the error is that of the parts that failed. When ctx ends
+// before, it is ctx's, and the parts go on.
+func (d *LargeDelivery) Wait(ctx context.Context, state DeliveryState) error {
+	var failed []error
+	for i, part := range d.Parts {
+		err := part.Wait(ctx, state)
+		switch {
+		case err != nil && ctx.Err() != nil:
+			return err
+		case err != nil:
+			failed = append(failed, fmt.Errorf("part %d of %d: %w", i+1, len(d.Parts), err))
+		}
+	}
+	if len(failed) <= d.Parity {
+		return nil
+	}
+	return errors.Join(failed...)
 }
 
 // SendLarge is [Membership.Send] for payloads of any size up to 256 segments: one that

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net"
 	"sync"
 	"time"
 
@@ -238,6 +239,9 @@ func (l *Latest) step(ctx, run context.Context) (*Version, error) {
 		l.tries, l.due = 1, time.Time{}
 	}
 	l.mu.Unlock()
+	if v, some, err := l.queued(ctx); some || err != nil {
+		return v, err
+	}
 	if !time.Now().Before(l.due) {
 		asking, done := during(ctx, run)
 		defer done()
@@ -251,25 +255,42 @@ func (l *Latest) step(ctx, run context.Context) (*Version, error) {
 		<-waiting.Done()
 		return nil, nil
 	}
-	env, err := l.reader.Next(waiting)
+	v, _, err := l.pushed(waiting)
+	return v, err
+}
+
+// queued takes what was pushed already: it needn't be fetched.
+func (l *Latest) queued(ctx context.Context) (v *Version, some bool, err error) {
+	if l.reader == nil {
+		return nil, false, nil
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	cancel()
+	return l.pushed(ctx)
+}
+
+// pushed takes the next message that was pushed. some is false if none was until ctx
+// ended.
+func (l *Latest) pushed(ctx context.Context) (v *Version, some bool, err error) {
+	env, err := l.reader.Next(ctx)
 	var lost *LossError
 	switch {
 	case errors.As(err, &lost):
 		l.due = time.Time{}
-		return nil, nil
-	case err != nil && waiting.Err() != nil:
-		return nil, nil
+		return nil, true, nil
+	case err != nil && ctx.Err() != nil && !errors.Is(err, net.ErrClosed):
+		return nil, false, nil
 	case err != nil:
-		return nil, err
+		return nil, false, err
 	case env.Message.ContentTopic != l.cfg.ContentTopic:
 		l.tries, l.due = 1, time.Time{}
-		return nil, nil
+		return nil, true, nil
 	}
 	l.mu.Lock()
 	l.stats.Pushed++
 	l.mu.Unlock()
-	v, _ := l.take(env)
-	return v, nil
+	v, _, _ = l.take(env)
+	return v, true, nil
 }
 
 // soon plans the next look: before long while something is under way.
@@ -283,8 +304,8 @@ func (l *Latest) soon(under bool) {
 }
 
 // take adds a message. It returns a version if the message makes one, and the segment
-// that it is.
-func (l *Latest) take(env *Envelope) (*Version, *segment.Segment) {
+// that it is with its sender.
+func (l *Latest) take(env *Envelope) (*Version, *segment.Segment, string) {
 	l.here[env.Hash] = env.Message.Timestamp
 	l.tidy()
 	sender, payload, err := "", env.Message.Payload, error(nil)
@@ -293,17 +314,17 @@ func (l *Latest) take(env *Envelope) (*Version, *segment.Segment) {
 	}
 	if err != nil {
 		l.refused()
-		return nil, nil
+		return nil, nil, ""
 	}
 	v := &Version{Sender: sender, Timestamp: time.Unix(0, env.Message.Timestamp), Messages: 1}
 	s, err := segment.Decode(payload)
 	if err != nil {
 		v.Payload, v.Whole = append([]byte(nil), payload...), segment.Sum(payload)
-		return l.accept(v), nil
+		return l.accept(v), nil, ""
 	}
 	if s.Whole == l.version { // it is known already
 		l.newest = max(l.newest, env.Message.Timestamp)
-		return nil, s
+		return nil, s, sender
 	}
 	v.Whole = s.Whole
 	l.stamps[s.Whole] = max(l.stamps[s.Whole], env.Message.Timestamp)
@@ -315,9 +336,9 @@ func (l *Latest) take(env *Envelope) (*Version, *segment.Segment) {
 		l.refused()
 	}
 	if v.Payload == nil {
-		return nil, s
+		return nil, s, sender
 	}
-	return l.accept(v), s
+	return l.accept(v), s, sender
 }
 
 // accept makes a version the present one, if it is one.

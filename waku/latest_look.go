@@ -29,7 +29,7 @@ func (l *Latest) look(ctx context.Context) (*Version, error) {
 	if err != nil {
 		return nil, &HistoryError{Shard: s.shard, Err: err}
 	}
-	k := &looking{latest: l, walk: walk}
+	k := &looking{latest: l, walk: walk, since: l.newest}
 	v, err := k.read(ctx)
 	l.mu.Lock()
 	l.failed = ""
@@ -49,6 +49,7 @@ func (l *Latest) look(ctx context.Context) (*Version, error) {
 type looking struct {
 	latest *Latest
 	walk   *storeWalk
+	since  int64 // nothing older was asked for
 	list   []message.Hash
 	next   int // in list
 	// parity are hashes that seem to be parity of the version being put together.
@@ -104,7 +105,7 @@ func (k *looking) down(ctx context.Context) (*Version, error) {
 	if len(ask) == 0 {
 		return nil, nil
 	}
-	v, s, err := k.fetch(ctx, ask)
+	v, s, sender, err := k.fetch(ctx, ask)
 	switch {
 	case v != nil || err != nil:
 		return v, err
@@ -121,7 +122,9 @@ func (k *looking) down(ctx context.Context) (*Version, error) {
 		k.parity = append(k.parity, k.skip(s.Index)...)
 		return nil, nil
 	}
-	for left := s.Index; left > 0; { // the slices before it
+	// The slices before it; parity that is here stands for some.
+	have, need := k.latest.parts.Progress(sender, s.Whole)
+	for left := min(s.Index, need-have); left > 0; {
 		n := min(left, maxFetch, max(1, maxFetchBytes/len(s.Payload)))
 		left -= n
 		until := min(k.next+n, len(k.list))
@@ -134,14 +137,14 @@ func (k *looking) down(ctx context.Context) (*Version, error) {
 		if len(ask) == 0 {
 			continue
 		}
-		if v, _, err := k.fetch(ctx, ask); v != nil || err != nil {
+		if v, _, _, err := k.fetch(ctx, ask); v != nil || err != nil {
 			return v, err
 		}
 	}
 	parity := k.parity
 	k.parity = nil
 	for _, h := range parity { // some slices are missing
-		if v, _, err := k.fetch(ctx, []message.Hash{h}); v != nil || err != nil {
+		if v, _, _, err := k.fetch(ctx, []message.Hash{h}); v != nil || err != nil {
 			return v, err
 		}
 	}
@@ -170,11 +173,11 @@ func (k *looking) skip(n int) (skipped []message.Hash) {
 }
 
 // fetch takes the bodies of hashes. It returns the version that they make, if any, and
-// the last segment among them.
-func (k *looking) fetch(ctx context.Context, ask []message.Hash) (v *Version, s *segment.Segment, err error) {
+// the last segment among them with its sender.
+func (k *looking) fetch(ctx context.Context, ask []message.Hash) (v *Version, s *segment.Segment, sender string, err error) {
 	entries, err := k.walk.lookup(ctx, ask)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, "", err
 	}
 	l := k.latest
 	for _, h := range ask { // in the order asked for
@@ -188,20 +191,20 @@ func (k *looking) fetch(ctx context.Context, ask []message.Hash) (v *Version, s 
 		l.stats.FetchedBytes += uint64(e.Message.Size())
 		l.mu.Unlock()
 		k.bytes += e.Message.Size()
-		if e.Message.ContentTopic != l.cfg.ContentTopic || e.Message.Timestamp < l.newest {
+		if e.Message.ContentTopic != l.cfg.ContentTopic || e.Message.Timestamp < k.since {
 			err := &store.AnswerError{Peer: k.walk.peer, Err: store.ErrNotAsked}
 			k.walk.node.storeFailed(k.walk.peer, err)
-			return nil, nil, err
+			return v, nil, "", err
 		}
-		whole, part := l.take(k.envelope(e, k.walk.peer))
+		whole, part, from := l.take(k.envelope(e, k.walk.peer))
 		if whole != nil {
 			v = whole
 		}
 		if part != nil {
-			s = part
+			s, sender = part, from
 		}
 	}
-	return v, s, nil
+	return v, s, sender, nil
 }
 
 func (k *looking) envelope(e store.Entry, from peer.ID) *Envelope {
