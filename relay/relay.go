@@ -90,6 +90,9 @@ type Config struct {
 	Logger *slog.Logger
 	// Now is the clock. Nil: time.Now.
 	Now func() time.Time
+	// MemoryKey returns what keys the sums of [Known]. It is called before the first
+	// message is delivered, and may take a moment. Nil: a new one.
+	MemoryKey func() [16]byte
 	// OnEvent is called for every Event, from the relay's own goroutines. It
 	// must not block and must not call back into the Relay. Nil: none.
 	OnEvent func(Event)
@@ -107,6 +110,7 @@ type Relay struct {
 	router  atomic.Pointer[router] // nil: paused, or closed
 
 	seed     maphash.Seed
+	key      func() *knownKey
 	shards   shardTable
 	peers    *peerBook
 	notifiee network.Notifiee
@@ -164,6 +168,7 @@ func New(h host.Host, cfg Config) (*Relay, error) {
 		cfg:     cfg,
 		profile: cfg.Profile,
 		seed:    maphash.MakeSeed(),
+		key:     sync.OnceValue(func() *knownKey { return newKey(cfg.MemoryKey) }),
 		log:     cfg.Logger,
 	}
 	r.life, r.end = context.WithCancel(context.Background())

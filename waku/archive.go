@@ -137,7 +137,7 @@ func (s *shard) beginArchive() error {
 	if s.node.archiver == nil || s.archive.Load() != nil {
 		return nil
 	}
-	sub, err := s.node.relay.Subscribe(s.shard, relay.SubscribeConfig{Buffer: archiveBuffer, Passive: true})
+	sub, err := s.node.relay.Subscribe(s.shard, relay.SubscribeConfig{Buffer: archiveBuffer, Passive: true, Service: true})
 	if err != nil {
 		return err
 	}

@@ -75,6 +75,8 @@ type config struct {
 	noCircuits      bool
 	state           StateStore
 	delivery        DeliveryConfig
+	gapAge          time.Duration
+	gapBytes        int64
 
 	// Derived.
 	identity    crypto.PrivKey
@@ -242,6 +244,9 @@ func (c *config) checkLimits() error {
 	if c.given["WithRelayProfile"] == 0 {
 		c.profile = relay.Default()
 	}
+	if c.given["WithGapLimits"] == 0 {
+		c.gapAge = resumeDefault
+	}
 	switch {
 	case c.maxConns < 1:
 		return optionErrf("WithMaxConns", "%d connections, want a positive number", c.maxConns)
@@ -255,6 +260,8 @@ func (c *config) checkLimits() error {
 		return optionErrf("WithPeerBudget", "a number in it is negative: zero stands for the default")
 	case c.filterPing < time.Second || c.filterPing > maxFilterPing:
 		return optionErrf("WithFilterPing", "%v, want from %v to %v, after which service peers forget", c.filterPing, time.Second, maxFilterPing)
+	case c.gapAge <= 0 || c.gapBytes < 0:
+		return optionErrf("WithGapLimits", "%v and %d bytes, want a positive time, and no negative number", c.gapAge, c.gapBytes)
 	case c.window <= 0:
 		return optionErrf("WithMessageWindow", "%v, want a positive duration such as 5m", c.window)
 	case c.profile == relay.Profile{}:

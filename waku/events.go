@@ -99,6 +99,13 @@ const (
 	// DeliveriesUnfinished: Close left Count deliveries unfinished; see
 	// [Node.Deliveries].
 	DeliveriesUnfinished
+	// GapOpen: of Shard messages from From to To may be missing, and couldn't be read back
+	// from a store node for a minute; Reason says why both. It is tried again unless there
+	// was more than [WithGapLimits] allows.
+	GapOpen
+	// GapFilled: what was published on Shard from From to To has been read back from a
+	// store node.
+	GapFilled
 	// EventsLost: this reader of events was too slow, Count events are missing
 	// here.
 	EventsLost
@@ -132,6 +139,8 @@ var eventWords = [...]string{
 	HolePunched:          "hole punched",
 	HolePunchFailed:      "hole punch failed",
 	LightFallback:        "light fallback",
+	GapOpen:              "messages may be missing",
+	GapFilled:            "gap filled",
 
 	DeliveryLate:         "delivery late",
 	DeliveryFailed:       "delivery failed",
@@ -166,6 +175,8 @@ type Event struct {
 	// Hash and Delivery are set with what is about deliveries.
 	Hash     message.Hash
 	Delivery DeliveryState
+	// From and To are set with GapOpen and GapFilled.
+	From, To time.Time
 	Reason   string
 }
 
@@ -180,6 +191,8 @@ func (e Event) String() string {
 		fmt.Fprintf(&b, ": shard %s, key %s", e.Shard, e.Key)
 	case MessagesLost, ValidatorTrouble, ServicePeerLeft:
 		fmt.Fprintf(&b, ": shard %s", e.Shard)
+	case GapOpen, GapFilled:
+		fmt.Fprintf(&b, ": shard %s, from %s to %s UTC", e.Shard, e.From.UTC().Format(time.DateTime), e.To.UTC().Format(time.DateTime))
 	case ClockJumped:
 		fmt.Fprintf(&b, ": by %v", e.Offset.Round(time.Millisecond))
 	case ClockSuspect:

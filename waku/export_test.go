@@ -99,7 +99,7 @@ func PushAgain(n *Node, s sharding.Shard, m *message.Message) {
 // DelayFilter has a node's filter service push late from now on.
 func DelayFilter(n *Node, late time.Duration) {
 	for _, s := range n.shards.joined() {
-		sub, err := n.relay.Subscribe(s.shard, relay.SubscribeConfig{Passive: true})
+		sub, err := n.relay.Subscribe(s.shard, relay.SubscribeConfig{Passive: true, Service: true})
 		if err != nil {
 			panic(err)
 		}

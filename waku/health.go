@@ -109,6 +109,11 @@ type ShardHealth struct {
 	Refused map[string]uint64
 	// Validators are the plugged-in ones that aren't well.
 	Validators []ValidatorHealth
+	// Gaps are the times of which messages may be missing and are still to be read back
+	// from store nodes, the oldest first.
+	Gaps []Gap
+	// FromStores counts what was asked of store nodes for the shard's readers.
+	FromStores StoreTraffic
 	// StandIn is true while service peers serve a shard that is relayed, because it
 	// has no mesh ([WithNAT]). State is then that of a light member.
 	StandIn bool
@@ -265,6 +270,7 @@ func (s *shard) health(stats relay.ShardStats) ShardHealth {
 		h.StandIn = true
 		s.light.health(&h)
 	}
+	s.gaps.health(&h)
 	h.Reason = h.reason(s.node.cfg.profile.DLow)
 	return h
 }

@@ -144,7 +144,7 @@ func (l *lightShard) lost(k *lightLink) {
 	}
 	for at, topics := range missing {
 		slices.Sort(topics)
-		l.addGap(&lightGap{topics: topics, from: at.from, to: at.to, asked: at.asked})
+		l.shard.gaps.addLight(topics, at.from, at.to, at.asked, unpushedWords, false)
 	}
 }
 

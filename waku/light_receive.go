@@ -30,7 +30,7 @@ func (l *lightShard) pushed(p filter.Push) {
 	if l.isLeft(p.From) {
 		return
 	}
-	_, known := s.node.relay.Delivered(s.shard, p.Hash)
+	_, known := s.node.relay.Had(s.shard, p.Hash)
 	if !known {
 		judged := l.judging(p.From)
 		err := s.genuine(p.From, p.Message)

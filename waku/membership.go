@@ -251,6 +251,7 @@ func (m *Membership) leave() error {
 	errs = append(errs, s.releaseLocked(m.hold))
 	m.hold = nil
 	s.light.changed()
+	s.gaps.changed()
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("waku: leaving shard %s: %w", s.shard, err)
 	}

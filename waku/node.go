@@ -61,6 +61,9 @@ type Node struct {
 	pushers        restTable
 
 	state          *stateKeeper
+	marks          map[sharding.Shard]savedShard // what an earlier run knew
+	memoryKey      [16]byte
+	marksLoaded    chan struct{} // closed when these two are there
 	discovery      *discovery
 	exchangeClient *peerexchange.Client
 	exchanges      restTable
@@ -107,6 +110,7 @@ func New(ctx context.Context, opts ...Option) (*Node, error) {
 
 		networkChanged: make(chan struct{}, 1),
 		meshes:         make(chan struct{}, 1),
+		marksLoaded:    make(chan struct{}),
 	}
 	n.outgoing.dirty = make(chan struct{}, 1)
 	n.gate = newGate(n.tasks.ctx)
@@ -122,7 +126,7 @@ func New(ctx context.Context, opts ...Option) (*Node, error) {
 	if cfg.nat {
 		n.nat = newNATKeeper(n)
 	}
-	n.clock = newClockWatch(cfg.now, cfg.window, n.peers.count, n.emit)
+	n.clock = newClockWatch(cfg.now, cfg.window, n.peers.count, n.clockEvent)
 	if err := n.start(ctx); err != nil {
 		return nil, errors.Join(err, n.Close())
 	}
@@ -140,6 +144,7 @@ func (n *Node) start(ctx context.Context) error {
 		return err
 	}
 	n.makeDiscovery()
+	n.tasks.start(n.loadMarks)
 	if err := n.openRelay(); err != nil {
 		return err
 	}
@@ -172,6 +177,9 @@ func (n *Node) start(ctx context.Context) error {
 	n.tasks.start((&keeper{node: n}).run)
 	n.tasks.start(n.state.run)
 	n.openDeliveries(ctx)
+	if n.cfg.state != nil {
+		n.tasks.start(n.keepMarks)
+	}
 	if err := n.openNAT(); err != nil {
 		return err
 	}
@@ -211,6 +219,7 @@ func (n *Node) listen() error {
 
 func (n *Node) openRelay() error {
 	r, err := relay.New(calmHost{n.host}, relay.Config{
+		MemoryKey:       func() [16]byte { <-n.marksLoaded; return n.memoryKey },
 		Profile:         n.cfg.profile,
 		MaxMessageSize:  n.cfg.network.MaxMessageSize,
 		MaxPeersPerAddr: n.cfg.maxConnsPerIP,
@@ -269,6 +278,10 @@ func (n *Node) onRelay(e relay.Event) {
 			s.meshChanged(e.Count)
 		}
 		n.meshesChanged()
+	case relay.Overload:
+		if s := n.shards.get(e.Shard); s != nil {
+			go s.gaps.doubt(n.moment().before(time.Second))
+		}
 	case relay.ReaderLost:
 		n.emit(Event{Kind: MessagesLost, Shard: e.Shard})
 	case relay.ValidatorPanic:
@@ -297,6 +310,7 @@ func (n *Node) shutdown() error {
 	if sent := n.lastSent.Load(); sent != nil {
 		time.Sleep(sendGrace - time.Since(*sent))
 	}
+	n.freeze()
 	n.tasks.cancel()
 	n.endDeliveries()
 	done := make(chan error, 1)

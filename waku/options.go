@@ -257,10 +257,19 @@ func WithoutCircuitRelay() Option {
 }
 
 // WithStateStore keeps what a restart should still know: good peers, which are dialled
-// first then, and lists of nodes; and the number of the node's record, which must
-// grow. See [StateDir]. Default: nothing is kept.
+// first then, and lists of nodes; the number of the node's record, which must grow; and
+// up to when the content topics that were read are complete: the first reader of a topic
+// goes on from there, and is given from store nodes what was published since. See
+// [StateDir]. Default: nothing is kept.
 func WithStateStore(s StateStore) Option {
 	return func(c *config) { c.once("WithStateStore"); c.state = s }
+}
+
+// WithGapLimits sets how old messages may be that are read back from store nodes for
+// readers, and how many bytes one gap may cost. What is older, or more, is given up, and
+// told. Default: 30 days, and no limit of bytes, which zero is.
+func WithGapLimits(age time.Duration, bytes int64) Option {
+	return func(c *config) { c.once("WithGapLimits"); c.gapAge, c.gapBytes = age, bytes }
 }
 
 // WithFilterPing sets how often a light member asks its service peers whether they

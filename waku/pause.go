@@ -102,6 +102,7 @@ func (p *pausing) quiet(ctx context.Context) {
 	if n.filterServer != nil {
 		n.filterServer.EvictAll()
 	}
+	n.saveMarks()
 }
 
 // acquaintances are the peers that a pause parts from, those first that this node

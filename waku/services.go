@@ -80,7 +80,7 @@ func (s *shard) beginFilter() error {
 	if server == nil || s.feed != nil {
 		return nil
 	}
-	sub, err := s.node.relay.Subscribe(s.shard, relay.SubscribeConfig{Buffer: feedBuffer, Passive: true})
+	sub, err := s.node.relay.Subscribe(s.shard, relay.SubscribeConfig{Buffer: feedBuffer, Passive: true, Service: true})
 	if err != nil {
 		return err
 	}

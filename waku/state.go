@@ -69,6 +69,8 @@ const (
 	statePeers  = "peers"
 	stateRecord = "record"
 	stateTrees  = "tree"
+
+	stateComplete = "complete"
 )
 
 const (
