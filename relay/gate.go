@@ -206,7 +206,7 @@ func (r *Relay) Had(s sharding.Shard, h message.Hash) (timestamp int64, yes bool
 // have had what it says.
 func (r *Relay) Know(s sharding.Shard, h message.Hash, timestamp int64) {
 	if st := r.shards.get(s.PubsubTopic()); st != nil {
-		st.known.add(r.seed, h, timestamp, r.cfg.Now())
+		st.known.add(r.key().sum(h), timestamp, true, time.Now())
 	}
 }
 
