@@ -96,6 +96,11 @@ type Config struct {
 	// OnEvent is called for every Event, from the relay's own goroutines. It
 	// must not block and must not call back into the Relay. Nil: none.
 	OnEvent func(Event)
+	// OnTraffic is called for every copy of a message that comes from a peer or is
+	// queued for one, before it is judged, on shards that were ever subscribed or given
+	// rules. Data is to be read only, and not kept. It must be quick, and must not call
+	// back into the Relay. Nil: none.
+	OnTraffic func(s sharding.Shard, data []byte, out bool)
 }
 
 // Relay is a node's part in the meshes of its shards. Its methods are safe for

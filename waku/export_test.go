@@ -215,3 +215,18 @@ func CarrierOf(m *Membership, contentTopic string, opts ...SendOption) (*Members
 	}
 	return m.carrier(contentTopic, &cfg)
 }
+
+// ContentTopicOf is what telemetry reads.
+func ContentTopicOf(data []byte) string { return contentTopicOf(data) }
+
+// Counting is a node's telemetry alone.
+type Counting struct{ t *telemetry }
+
+// NewTelemetry counts by a clock.
+func NewTelemetry(now func() time.Time) Counting { return Counting{newTelemetry(now)} }
+
+// Count counts a message from a store.
+func (c Counting) Count(s sharding.Shard, m *message.Message) { c.t.message(s, WayStore, m, false, 1) }
+
+// Snapshot is what was counted.
+func (c Counting) Snapshot() Telemetry { return c.t.snapshot() }

@@ -19,6 +19,7 @@ func (n *Node) pushed(p filter.Push) {
 		return
 	}
 	if s := n.shards.get(id); s != nil {
+		n.telemetry.message(id, WayFilter, p.Message, false, 1)
 		s.light.pushed(p)
 	}
 }

@@ -95,6 +95,7 @@ func (w *pushing) do(ctx context.Context) error {
 			if !n.tasks.start(func(context.Context) {
 				defer cancel()
 				defer context.AfterFunc(w.run, cancel)()
+				n.telemetry.message(s.shard, WayLightPush, w.msg, true, 1)
 				receipt, err := client.Push(pushing, p, s.shard, w.msg)
 				n.pushEnded(p, s, err, w.again)
 				select {

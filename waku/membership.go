@@ -105,6 +105,7 @@ func (n *Node) Join(ctx context.Context, c Community, opts ...JoinOption) (*Memb
 	if err := c.checkClasses(); err != nil {
 		return nil, fmt.Errorf("waku: Join: shard %s: %w", c.Shard, err)
 	}
+	n.telemetry.learn(c)
 	m, err := n.ensureShard(c.Shard).join(t, cfg)
 	if err != nil {
 		return nil, err

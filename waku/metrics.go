@@ -62,6 +62,11 @@ var (
 )
 
 var (
+	descClassBytes    = desc("waku_class_bytes_total", "Bytes of encoded messages, copies included, by shard, class of message and protocol.", "shard", "class", "protocol", "direction")
+	descClassMessages = desc("waku_class_messages_total", "Messages, copies included, by shard, class of message and protocol.", "shard", "class", "protocol", "direction")
+)
+
+var (
 	descKnown   = desc("waku_peers_known", "Peers known, connected or not, by how they were found.", "source")
 	descFailing = desc("waku_peers_failing", "Known peers that couldn't be reached when last dialled.")
 	descForeign = desc("waku_peers_foreign", "Known peers that turned out to be of another network.")
@@ -99,6 +104,7 @@ var allDescs = []*prometheus.Desc{
 	descArchiveState, descArchivePending, descArchiveBytes, descArchive, descArchiveGap,
 	descStoreAnswers, descStoreBytes, descHistoryRefused,
 	descFilterBytes, descLightPushBytes,
+	descClassBytes, descClassMessages,
 	descKnown, descFailing, descForeign, descDials, descRecords, descBoth, descNamed,
 }
 
@@ -142,6 +148,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	w.gauge(descClockOffset, clock.Offset.Seconds())
 	w.counter(descHistoryRefused, n.storeClient.Dropped())
 	w.services(n)
+	w.classes(n.Telemetry())
 	w.discovery(n)
 	w.nat(n)
 	if h := n.archiver.health(); h != nil {
@@ -222,6 +229,19 @@ func (w metricWriter) services(n *Node) {
 	}
 	if n.pushServer != nil {
 		w.counter(descLightPushBytes, n.pushServer.Stats().Bytes, "in")
+	}
+}
+
+// classes writes what each class of message costs.
+func (w metricWriter) classes(t Telemetry) {
+	for _, x := range t.Total {
+		labels := func(direction string) []string {
+			return []string{x.Shard.String(), x.Class.String(), x.Way.String(), direction}
+		}
+		w.counter(descClassBytes, x.BytesIn, labels("in")...)
+		w.counter(descClassBytes, x.BytesOut, labels("out")...)
+		w.counter(descClassMessages, x.MessagesIn, labels("in")...)
+		w.counter(descClassMessages, x.MessagesOut, labels("out")...)
 	}
 }
 

@@ -43,6 +43,8 @@ type Node struct {
 	record recordKeeper
 	asker  *metadata.Client
 
+	telemetry *telemetry
+
 	archiver    *archiver // nil without an archive
 	storeServer *store.Server
 	storeClient *store.Client
@@ -127,6 +129,7 @@ func New(ctx context.Context, opts ...Option) (*Node, error) {
 		n.nat = newNATKeeper(n)
 	}
 	n.clock = newClockWatch(cfg.now, cfg.window, n.peers.count, n.clockEvent)
+	n.telemetry = newTelemetry(cfg.now)
 	if err := n.start(ctx); err != nil {
 		return nil, errors.Join(err, n.Close())
 	}
@@ -225,6 +228,7 @@ func (n *Node) openRelay() error {
 		MaxPeersPerAddr: n.cfg.maxConnsPerIP,
 		Logger:          n.cfg.logger,
 		OnEvent:         n.onRelay,
+		OnTraffic:       n.telemetry.relayed,
 		// Its books are about how long ago things were, so it has the system's
 		// clock, which doesn't jump in that respect, whatever WithClock says.
 	})

@@ -215,6 +215,7 @@ func (o *outbox) witnesses(ctx context.Context, q question) (by map[message.Hash
 		return by, denied, nil
 	}
 	entries, err := n.storeClient.Lookup(ctx, q.peer, claimed)
+	n.telemetry.entries(&o.shard.shard, entries, nil, false)
 	if err != nil {
 		if ctx.Err() == nil {
 			n.storeFailed(q.peer, err)

@@ -91,7 +91,8 @@ func (s *shard) beginFilter() error {
 			var loss *relay.LossError
 			switch {
 			case err == nil:
-				server.Push(s.topic, env.Message)
+				subscribers := server.Push(s.topic, env.Message)
+				s.node.telemetry.message(s.shard, WayFilter, env.Message, true, subscribers)
 			case errors.As(err, &loss):
 				s.node.cfg.logger.Warn("filter: the service was too slow", "shard", s.shard, "lost", loss.Count)
 			default:
@@ -120,6 +121,7 @@ func (n *Node) relayFor(ctx context.Context, from peer.ID, id sharding.Shard, m 
 	if peers == 0 {
 		return 0, lightpush.Refuse(lightpush.StatusNoPeersToRelay, "no relay peers on shard "+id.String())
 	}
+	n.telemetry.message(id, WayLightPush, m, false, 1)
 	hash := m.Hash(s.topic)
 	if _, known := n.relay.Delivered(id, hash); known {
 		return peers, nil // the mesh has it
