@@ -135,7 +135,7 @@ func (m *Membership) Latest(cfg LatestConfig) (*Latest, error) {
 		return l, m.alive()
 	}
 	var err error
-	l.reader, err = m.Subscribe(topics...)
+	l.reader, err = m.subscribe(m.buffer, topics, true) // what is missing is found by looking
 	if err != nil {
 		return nil, err
 	}
