@@ -46,7 +46,7 @@ func newCrowd(t *testing.T, members int, control bool) *crowd {
 		}
 		w.nodes, w.members = append(w.nodes, n), append(w.members, m)
 	}
-	meshed(t, 2, relays...)
+	meshed(t, 1, relays...)
 	return w
 }
 

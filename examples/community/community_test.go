@@ -28,7 +28,7 @@ func TestShow(t *testing.T) {
 	assert.True(t, held, "%s", &out)
 	assert.NotContains(t, out.String(), "FAIL")
 	assert.NotContains(t, out.String(), "\x1b", "no colour unless asked for")
-	assert.Equal(t, 15, strings.Count(out.String(), "PASS  "), "%s", &out)
+	assert.Equal(t, 19, strings.Count(out.String(), "PASS  "), "%s", &out)
 }
 
 // Without the key at the fleet node the demo must see that its claims don't hold.
