@@ -190,6 +190,44 @@ func TestLatestWatches(t *testing.T) {
 	})
 }
 
+// Junk of somebody who holds the key hides nothing from who knows what to look for, and
+// half versions without end take no more room than there is.
+func TestLatestAmongJunk(t *testing.T) {
+	p2ptest.Bubble(t, func(t *testing.T) {
+		w := newBigTown(t)
+		owner, inOwner := w.member(t, w.c)
+		meshed(t, 1, append(w.fleet, owner)...)
+		publish(t, w, inOwner, description(1, 50_000), waku.SegmentSize(10_000))
+		for i := range 150 {
+			junk := fmt.Appendf(nil, "junk %d", i)
+			if i%2 == 0 {
+				junk = (&segment.Segment{Whole: segment.Sum(junk), Index: i % 7, Count: 8, Payload: make([]byte, 2000)}).Encode()
+			}
+			d, err := inOwner.Send(within(t), charter, junk, waku.OfClass(waku.ClassControl))
+			require.NoError(t, err)
+			require.NoError(t, d.Wait(within(t), waku.Propagated))
+		}
+		time.Sleep(10 * time.Second)
+		_, inGil := w.member(t, w.c, waku.AsLight())
+		l := latest(t, inGil.Control(), waku.LatestConfig{
+			Segments: segment.Config{MaxWhole: 60_000, MaxSender: 1, MaxBytes: 1}, // as little as may be
+			Check: func(p []byte) error {
+				if len(p) != 50_000 {
+					return errors.New("not a description")
+				}
+				return nil
+			},
+		})
+		v := nextVersion(t, l)
+		assert.True(t, bytes.Equal(description(1, 50_000), v.Payload))
+		st := l.Stats()
+		assert.Positive(t, st.Segments.Evicted)
+		assert.Less(t, st.Segments.Bytes, 110_000)
+		assert.Equal(t, 75, int(st.Refused))
+		assert.Equal(t, 155, int(st.Fetched), "nothing twice")
+	})
+}
+
 func TestSendLarge(t *testing.T) {
 	n := start(t, oneSocket())
 	m := join(t, n, waku.Community{Shard: town})
