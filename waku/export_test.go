@@ -26,6 +26,9 @@ func NodeOf(m *Membership) *Node { return m.shard.node }
 // RelayOf is the node's relay.
 func RelayOf(n *Node) *relay.Relay { return n.relay }
 
+// SeeAnew ends a connection as a node does that dials a relayer anew.
+func SeeAnew(n *Node, p peer.ID) { n.drop(p, errSeenAnew.Error()) }
+
 // ClockWatch is a node's judgement of its clock.
 type ClockWatch struct{ *clockWatch }
 
