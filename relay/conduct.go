@@ -96,7 +96,7 @@ func (m *mesh) silent(l *link, now time.Time) bool {
 	if now.Sub(l.since) < judgeAfter {
 		return false
 	}
-	return !l.shows() || m.besieged && l.missed >= enoughToJudge/2 && now.Sub(l.shownAt) >= judgeAfter
+	return !l.shows() || m.besieged && l.missed >= enoughToJudge/2 && now.Sub(l.shownAt) >= lapseAfter
 }
 
 func (l *link) show(now time.Time) {

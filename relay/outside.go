@@ -18,6 +18,8 @@ const (
 	// from which on silence isn't a few nodes' misfortune any more. Then none is
 	// borne, inside the mesh or out.
 	siegeShare = 0.2
+	// lapseAfter is how long somebody must have been silent who worked before.
+	lapseAfter = 10 * time.Second
 	// patience is how often its usual time between two offers a peer may take.
 	patience = 4
 )
@@ -41,7 +43,10 @@ func (c *chance) offered(now time.Time, accepted int) {
 
 // missed tells whether it has had every chance since, and took none.
 func (c *chance) missed(now time.Time, accepted int) bool {
-	return accepted-c.from >= enoughToJudge && now.Sub(c.at) >= max(judgeAfter, min(patience*c.gap, silentFor))
+	if c.gap > 0 { // it can
+		return accepted-c.from >= enoughToJudge/2 && now.Sub(c.at) >= max(lapseAfter, min(patience*c.gap, silentFor))
+	}
+	return accepted-c.from >= enoughToJudge && now.Sub(c.at) >= judgeAfter
 }
 
 // look judges, now and then, how common silence is outside the mesh of a topic, and
@@ -84,8 +89,14 @@ func (b *peerBook) look(topic string, m *mesh, now time.Time) {
 }
 
 // mute tells whether a peer outside the meshes has had every chance to offer something
-// and never did, on a topic where many do so while others work.
+// and never did, on a topic where many do so while others work. Who works for us on
+// another topic is excused.
 func (b *peerBook) mute(ps *peerState, now time.Time) bool {
+	for _, l := range ps.links {
+		if l.shown > 0 && l.shows() && now.Sub(l.shownAt) < showedFor {
+			return false
+		}
+	}
 	for topic, c := range ps.outside {
 		if m := b.meshes[topic]; m != nil && m.besieged && m.works && c.missed(now, m.accepted) {
 			return true
@@ -122,7 +133,7 @@ func (r *Relay) Leech(p peer.ID) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	ps, ok := b.peers[p]
-	return ok && !b.lenient() && b.mute(ps, b.now()) && !ps.hasStanding(b.now())
+	return ok && !b.lenient() && b.mute(ps, b.now())
 }
 
 // offers credits a peer outside the mesh with something that it has. mu is held.

@@ -32,6 +32,10 @@ const (
 	standing = 1
 	// showedFor is how long having shown something gives standing outside a mesh.
 	showedFor = 30 * time.Second
+	// creditFor is how long the router remembers who brought which message first. It
+	// takes as much memory as all the rest of a busy node's router, and is used until
+	// the message is judged.
+	creditFor = 30 * time.Second
 
 	inspectInterval = 5 * time.Second
 )
@@ -57,7 +61,7 @@ func (r *Relay) scoreParams() *pubsub.PeerScoreParams {
 		DecayInterval:             12 * time.Second,
 		DecayToZero:               0.01,
 		RetainScore:               10 * time.Minute,
-		SeenMsgTTL:                seenTTL,
+		SeenMsgTTL:                creditFor,
 	}
 }
 
@@ -94,14 +98,12 @@ func (r *Relay) appScore(p peer.ID) float64 {
 	switch {
 	case b.lenient():
 		score += standing
-	case now.Before(ps.silentUntil) && b.mute(ps, now):
+	case b.mute(ps, now):
 		score += mutePenalty
 	case now.Before(ps.silentUntil):
 		score += silentPenalty
 	case ps.hasStanding(now):
 		score += standing
-	case b.mute(ps, now):
-		score += mutePenalty
 	case b.newcomer(ps):
 		score += silentPenalty
 	}

@@ -51,6 +51,7 @@ func report(args []string) error {
 	f := flag.NewFlagSet("scale report", flag.ContinueOnError)
 	f.SetOutput(io.Discard)
 	html := f.String("html", "scale.html", "`file` for the page; it is replaced")
+	pictures := f.String("pictures", "", "`directory` for the plots, each in a file; they are replaced")
 	switch err := f.Parse(args); {
 	case errors.Is(err, flag.ErrHelp):
 		usage(os.Stdout)
@@ -71,6 +72,11 @@ func report(args []string) error {
 			return fmt.Errorf("%s isn't a run's: %w", file, errors.Join(err, errors.New("no members")))
 		}
 		runs = append(runs, r)
+	}
+	if *pictures != "" {
+		if err := writePictures(*pictures, runs); err != nil {
+			return err
+		}
 	}
 	return writePage(*html, runs)
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/xml"
 	"errors"
 	"flag"
 	"os"
@@ -49,7 +50,16 @@ func small(t *testing.T) (files []string) {
 func TestReport(t *testing.T) {
 	files := small(t)
 	page := filepath.Join(t.TempDir(), "scale.html")
-	require.NoError(t, report(append([]string{"--html", page}, files...)))
+	require.NoError(t, report(append([]string{"--html", page, "--pictures", filepath.Dir(page)}, files...)))
+	pictures, err := filepath.Glob(filepath.Join(filepath.Dir(page), "*.svg"))
+	require.NoError(t, err)
+	require.Len(t, pictures, 5)
+	for _, file := range pictures {
+		b, err := os.ReadFile(file)
+		require.NoError(t, err)
+		require.NoError(t, xml.Unmarshal(b, new(struct{ XMLName xml.Name })), file)
+		assert.NotContains(t, string(b), "ZgotmplZ")
+	}
 	b, err := os.ReadFile(page)
 	require.NoError(t, err)
 	html := string(b)

@@ -163,7 +163,7 @@ func usage(w io.Writer) {
 		name, text := flag.UnquoteUsage(one)
 		fmt.Fprintf(w, "  --%s %s\n        %s\n", one.Name, name, strings.ReplaceAll(text, "\n", "\n        "))
 	})
-	fmt.Fprintln(w, "\nscale report --html FILE RUN.json... makes a page of runs.")
+	fmt.Fprintln(w, "\nscale report --html FILE [--pictures DIRECTORY] RUN.json... makes a page of runs.")
 }
 
 // profiling is where a run's own cost goes.
