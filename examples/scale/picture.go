@@ -43,7 +43,7 @@ var pictureCSS = func() template.CSS {
 // writePictures writes each plot of runs to a file of its own.
 func writePictures(dir string, runs []*scale.Result) error {
 	for name, draw := range map[string]func([]*scale.Result) *plot{
-		"bandwidth": bandwidth, "latency": latencies, "copies": copies, "by-size": bySize, "trouble": delivery,
+		"bandwidth": bandwidth, "latency": latencies, "copies": copies, "by-size": bySize, "trouble": delivery, "held": held,
 	} {
 		p := draw(runs)
 		if p == nil {

@@ -84,7 +84,7 @@ func report(args []string) error {
 // writePage writes the page, wholly or not at all.
 func writePage(file string, runs []*scale.Result) error {
 	d := pageData{Runs: runs, CSS: template.CSS(pageCSS), Published: model.Published().Table(), Tiles: tiles(runs)}
-	for _, draw := range []func([]*scale.Result) *plot{bandwidth, latencies, copies, bySize, delivery} {
+	for _, draw := range []func([]*scale.Result) *plot{bandwidth, latencies, copies, bySize, delivery, held} {
 		if p := draw(runs); p != nil {
 			d.Plots = append(d.Plots, p)
 		}
