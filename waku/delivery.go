@@ -294,3 +294,31 @@ func (d *Delivery) update(change func(*DeliveryStatus)) {
 	close(d.changed)
 	d.changed = make(chan struct{})
 }
+
+// OutgoingHealth counts a shard's deliveries.
+type OutgoingHealth struct {
+	// Queued and Unconfirmed are on their way: nobody has them yet, or they were
+	// propagated and no store node was found to have them.
+	Queued, Unconfirmed int
+	// Propagated, Stored, Failed and Expired count those that got so far.
+	Propagated, Stored, Failed, Expired uint64
+	// Failure is why a delivery failed or expired last.
+	Failure string
+}
+
+func (o *outbox) health() OutgoingHealth {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	h := OutgoingHealth{
+		Propagated: o.totals[Propagated], Stored: o.totals[Stored], Failed: o.totals[Failed], Expired: o.totals[Expired],
+		Failure: o.last,
+	}
+	for d := range o.all {
+		if d.State() == Propagated {
+			h.Unconfirmed++
+		} else {
+			h.Queued++
+		}
+	}
+	return h
+}

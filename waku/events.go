@@ -94,7 +94,7 @@ const (
 	// store node was found to have it yet; Reason, if known.
 	DeliveryLate
 	// DeliveryFailed: the delivery of Hash on Shard ended as Delivery says, Failed or
-	// Expired; Reason says why.
+	// Expired; Reason says why. It isn't told where there was no store node to ask.
 	DeliveryFailed
 	// DeliveriesUnfinished: Close left Count deliveries unfinished; see
 	// [Node.Deliveries].

@@ -233,3 +233,17 @@ func (c Counting) Count(s sharding.Shard, m *message.Message) { c.t.message(s, W
 
 // Snapshot is what was counted.
 func (c Counting) Snapshot() Telemetry { return c.t.snapshot() }
+
+// RestoreDeliveries has a node take on what a state store has, and forget it again.
+func RestoreDeliveries(n *Node, state []byte) (count int) {
+	n.restoreAll(state)
+	for _, s := range n.shards.all() {
+		s.outbox.mu.Lock()
+		for d := range s.outbox.all {
+			s.outbox.end(d, errLeft)
+			count++
+		}
+		s.outbox.mu.Unlock()
+	}
+	return count
+}

@@ -117,6 +117,8 @@ type ShardHealth struct {
 	// StandIn is true while service peers serve a shard that is relayed, because it
 	// has no mesh ([WithNAT]). State is then that of a light member.
 	StandIn bool
+	// Outgoing is what becomes of the messages sent.
+	Outgoing OutgoingHealth
 	// Light is how light members are served; nil while the shard is relayed, but for
 	// StandIn.
 	Light *LightHealth
@@ -271,6 +273,7 @@ func (s *shard) health(stats relay.ShardStats) ShardHealth {
 		s.light.health(&h)
 	}
 	s.gaps.health(&h)
+	h.Outgoing = s.outbox.health()
 	h.Reason = h.reason(s.node.cfg.profile.DLow)
 	return h
 }

@@ -46,7 +46,7 @@ type pushing struct {
 	urgent bool
 	skip   func(peer.ID) bool // who isn't asked; nil: nobody
 
-	asking   func()           // called before anybody is asked
+	asking   func() bool      // called before anybody is asked; false: nobody is to be
 	accepted func(Acceptance) // called for each that accepts in time
 }
 
@@ -86,8 +86,8 @@ func (w *pushing) do(ctx context.Context) error {
 			if asked[p] || running-slow+accepted >= w.wanted || w.skip != nil && w.skip(p) {
 				continue
 			}
-			if len(asked) == 0 {
-				w.asking()
+			if len(asked) == 0 && !w.asking() {
+				return errNodeClosed
 			}
 			asked[p] = true
 			pushing, cancel := context.WithCancel(m.ctx)

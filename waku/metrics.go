@@ -64,6 +64,8 @@ var (
 var (
 	descClassBytes    = desc("waku_class_bytes_total", "Bytes of encoded messages, copies included, by shard, class of message and protocol.", "shard", "class", "protocol", "direction")
 	descClassMessages = desc("waku_class_messages_total", "Messages, copies included, by shard, class of message and protocol.", "shard", "class", "protocol", "direction")
+	descDeliveries = desc("waku_deliveries_total", "Messages sent, by the states they reached.", "shard", "state")
+	descDelivering = desc("waku_deliveries", "Messages on their way: queued, or propagated and not stored.", "shard", "state")
 )
 
 var (
@@ -103,7 +105,7 @@ var allDescs = []*prometheus.Desc{
 	descOutcomeWhy, descKeys, descClock, descClockOffset, descStuck,
 	descArchiveState, descArchivePending, descArchiveBytes, descArchive, descArchiveGap,
 	descStoreAnswers, descStoreBytes, descHistoryRefused,
-	descFilterBytes, descLightPushBytes,
+	descFilterBytes, descLightPushBytes, descDeliveries, descDelivering,
 	descClassBytes, descClassMessages,
 	descKnown, descFailing, descForeign, descDials, descRecords, descBoth, descNamed,
 }
@@ -313,6 +315,7 @@ func (w metricWriter) rules(n *Node) {
 		id := s.shard.String()
 		w.gauge(descMesh, float64(s.mesh.Load()), id)
 		w.gauge(descShardPeers, float64(len(n.relay.Peers(s.shard))), id)
+		w.deliveries(s.outbox.health(), id)
 		for _, p := range s.plugins {
 			w.gauge(descStuck, float64(p.budget.Stuck()), id, p.budget.Name())
 		}
@@ -331,6 +334,14 @@ func (w metricWriter) rules(n *Node) {
 	for result, v := range byVerdict {
 		w.counter(descOutcome, v, result)
 	}
+}
+
+func (w metricWriter) deliveries(h OutgoingHealth, shard string) {
+	for state, v := range map[DeliveryState]uint64{Propagated: h.Propagated, Stored: h.Stored, Failed: h.Failed, Expired: h.Expired} {
+		w.counter(descDeliveries, v, shard, state.String())
+	}
+	w.gauge(descDelivering, float64(h.Queued), shard, Queued.String())
+	w.gauge(descDelivering, float64(h.Unconfirmed), shard, Propagated.String())
 }
 
 // outcome is nwaku's name of a verdict.

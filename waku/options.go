@@ -257,10 +257,11 @@ func WithoutCircuitRelay() Option {
 }
 
 // WithStateStore keeps what a restart should still know: good peers, which are dialled
-// first then, and lists of nodes; the number of the node's record, which must grow; and
-// up to when the content topics that were read are complete: the first reader of a topic
-// goes on from there, and is given from store nodes what was published since. See
-// [StateDir]. Default: nothing is kept.
+// first then, and lists of nodes; the number of the node's record, which must grow;
+// messages that were sent and aren't stored yet, 1,024 and 4 MiB of them at most, see
+// [Node.Deliveries]; and up to when the content topics that were read are complete: the
+// first reader of a topic goes on from there, and is given from store nodes what was
+// published since. See [StateDir]. Default: nothing is kept.
 func WithStateStore(s StateStore) Option {
 	return func(c *config) { c.once("WithStateStore"); c.state = s }
 }

@@ -112,6 +112,7 @@ type outgoing struct {
 
 	saving sync.Mutex // one at a time
 	some   bool       // something is kept
+	over   bool       // nothing is saved any more
 }
 
 // changed has what is on its way kept soon.
@@ -159,7 +160,9 @@ type outbox struct {
 	run     context.Context
 	// stores are asked one question at a time.
 	asking  bool
-	askNext time.Time
+	askNext time.Time // zero: never
+	askedAt time.Time // when the last question began
+	asked   peer.ID   // whom it was put to
 	totals  [len(deliveryWords)]uint64
 	last    string // why a delivery failed or expired last
 }
@@ -185,7 +188,6 @@ type job struct {
 	asks    int
 	resent  int
 
-	began    time.Time
 	retry    time.Time // Queued: when to try next
 	ask      time.Time // when to ask a store
 	resend   time.Time // Propagated: when to send once more
@@ -224,7 +226,7 @@ func (o *outbox) add(m *Membership, msg *message.Message, cfg sendConfig) (*Deli
 	d := &Delivery{
 		Hash: hash, Timestamp: time.Unix(0, msg.Timestamp), Size: size, box: o, changed: make(chan struct{}),
 		job: job{
-			member: m, msg: msg, first: hash, push: cfg.push, began: now,
+			member: m, msg: msg, first: hash, push: cfg.push,
 			retry: now, deadline: now.Add(o.config().GiveUp), to: map[peer.ID]time.Time{},
 		},
 		status: DeliveryStatus{
@@ -302,8 +304,12 @@ func (o *outbox) work(ctx context.Context) {
 func (o *outbox) step(run context.Context) (wait time.Duration, idle bool) {
 	s, n := o.shard, o.node()
 	light := s.isLight() || s.isServed()
-	stores := stores{all: n.storePeers(s.shard), ready: n.readyStores(s.shard)}
 	now := time.Now()
+	var peers stores
+	if o.asks(now) {
+		peers = stores{all: n.storePeers(s.shard), ready: n.readyStores(s.shard)}
+		peers.all = slices.DeleteFunc(peers.all, n.stores.on("").isLiar)
+	}
 
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -318,7 +324,7 @@ func (o *outbox) step(run context.Context) (wait time.Duration, idle bool) {
 		o.look(now)
 	}
 	next := o.send(run, light, now)
-	next = sooner(next, o.confirm(run, stores, now))
+	next = sooner(next, o.confirm(run, peers, now))
 	if len(o.all) == 0 {
 		o.running = false
 		return 0, true
@@ -470,10 +476,11 @@ func (o *outbox) giveUp(d *Delivery, state DeliveryState) {
 func (o *outbox) isLate(d *Delivery) {
 	d.job.late = time.Time{}
 	d.update(func(s *DeliveryStatus) { s.Late = true })
-	st := d.Status()
 	reason := ""
-	if st.Err != nil {
-		reason = line(st.Err)
+	if err := d.Status().Err; errors.Is(err, ErrNoStorePeer) {
+		return
+	} else if err != nil {
+		reason = line(err)
 	}
 	o.node().emit(Event{Kind: DeliveryLate, Shard: o.shard.shard, Hash: d.Hash, Reason: reason})
 }
@@ -487,6 +494,9 @@ func (o *outbox) finish(d *Delivery, state DeliveryState, err error) {
 	o.totals[state]++
 	if state == Failed || state == Expired {
 		o.last = line(err)
+		if errors.Is(err, ErrNoStorePeer) {
+			return // where there is no store node it would be said of every message
+		}
 		o.node().emit(Event{Kind: DeliveryFailed, Shard: o.shard.shard, Hash: d.Hash, Delivery: state, Reason: o.last})
 		o.node().cfg.logger.Debug("delivery", "shard", o.shard.shard, "hash", d.Hash, "state", state.String(), "err", o.last)
 	}
@@ -544,10 +554,10 @@ func (o *outbox) propagated(d *Delivery) {
 		o.forget(d)
 		return
 	}
-	d.job.asks, d.job.ask = 0, now.Add(askFirst)
+	d.job.asks = 0
+	o.askSoon(d, now.Add(askFirst))
 	d.job.late = now.Add(lateAfter)
 	d.job.deadline = now.Add(o.config().Confirm)
-	o.soon(d.job.ask)
 	o.node().outgoing.changed()
 	for o.node().outgoing.full(o.config()) && o.dropOldest(d) {
 	}
@@ -633,7 +643,7 @@ func (n *Node) flush(shards ...*shard) {
 
 // endDeliveries ends all deliveries, for the node is being closed.
 func (n *Node) endDeliveries() {
-	kept := n.keepDeliveries(false)
+	kept := n.keepDeliveries(keepLast)
 	var unfinished []*Delivery
 	for _, s := range n.shards.all() {
 		o := s.outbox

@@ -37,7 +37,7 @@ var (
 	errNoProof  = errors.New("it says that it has messages that it can't hand out")
 )
 
-// stores are a shard's store peers.
+// stores are a shard's store peers, but for liars, and those that may be asked now.
 type stores struct{ all, ready []peer.ID }
 
 // question is what a store node is asked about.
@@ -49,43 +49,62 @@ type question struct {
 	sole   []bool         // of batch: there is only who had it from here
 }
 
+// asks tells whether it is time to ask a store node.
+func (o *outbox) asks(now time.Time) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return !o.asking && !o.askNext.IsZero() && !now.Before(o.askNext)
+}
+
+// askSoon has a store node asked about a delivery by then, and not before the last
+// question is askEvery ago. mu is held.
+func (o *outbox) askSoon(d *Delivery, t time.Time) {
+	d.job.ask = t
+	if t.Before(o.askedAt.Add(askEvery)) {
+		t = o.askedAt.Add(askEvery)
+	}
+	if o.askNext.IsZero() || t.Before(o.askNext) {
+		o.askNext = t
+	}
+}
+
 // confirm begins to ask a store node, if it is time. mu is held.
 func (o *outbox) confirm(run context.Context, s stores, now time.Time) (wait time.Duration) {
-	if o.asking {
+	if o.asking || o.askNext.IsZero() {
 		return 0
 	}
+	if left := o.askNext.Sub(now); left > 0 {
+		return left
+	}
+	o.askNext, o.askedAt = time.Time{}, now
 	var due []*Delivery
-	var next time.Time
 	for d := range o.all {
-		j := &d.job
-		switch {
-		case j.ask.IsZero() || j.asked || j.busy:
+		switch j := &d.job; {
+		case j.ask.IsZero() || j.asked || j.member == nil:
 		case !now.Before(j.ask):
 			due = append(due, d)
-		case next.IsZero() || j.ask.Before(next):
-			next = j.ask
+		default:
+			o.askSoon(d, j.ask)
 		}
 	}
-	if len(due) > 0 && now.Before(o.askNext) {
-		return o.askNext.Sub(now)
-	}
-	if len(due) > 0 {
-		slices.SortFunc(due, byTime)
-		if q, ok := o.question(s, due, now); ok {
-			o.asking, o.askNext = true, now.Add(askEvery)
-			for _, d := range q.batch {
-				d.job.asked = true
-			}
-			if !o.node().tasks.start(func(ctx context.Context) { o.ask(ctx, run, q) }) {
-				o.asking = false
-			}
-		}
-		return askEvery
-	}
-	if next.IsZero() {
+	if len(due) == 0 {
 		return 0
 	}
-	return max(next.Sub(now), time.Millisecond)
+	slices.SortFunc(due, byTime)
+	q, ok := o.question(s, due, now)
+	for _, d := range due {
+		if !slices.Contains(q.batch, d) {
+			o.askSoon(d, d.job.ask) // the next time
+		}
+	}
+	if !ok {
+		return askEvery
+	}
+	for _, d := range q.batch {
+		d.job.asked = true
+	}
+	o.asking = o.node().tasks.start(func(ctx context.Context) { o.ask(ctx, run, q) })
+	return askEvery
 }
 
 // question chooses whom to ask about what: one that the message wasn't handed to by this
@@ -107,15 +126,14 @@ func (o *outbox) question(s stores, due []*Delivery, now time.Time) (question, b
 		return sole, sole
 	}
 	for _, p := range s.ready {
-		if yes, _ := may(due[0], p); yes {
-			q.peer = p
-			break
+		if yes, _ := may(due[0], p); yes && (q.peer == "" || q.peer == o.asked) {
+			q.peer = p // another one than the last time, if there is one
 		}
 	}
 	if q.peer == "" {
-		o.askNext = now.Add(askEvery)
 		return q, false
 	}
+	o.asked = q.peer
 	for _, p := range s.ready {
 		if p != q.peer {
 			q.second = append(q.second, p)
@@ -151,7 +169,7 @@ func (o *outbox) ask(ctx, run context.Context, q question) {
 			o.stored(d, witnesses, q.sole[i])
 			continue
 		}
-		d.job.ask = now.Add(askEvery)
+		o.askSoon(d, now.Add(askEvery))
 		if err != nil {
 			d.update(func(s *DeliveryStatus) { s.Err = &HistoryError{Shard: o.shard.shard, Peer: q.peer, Err: err} })
 			continue
@@ -159,7 +177,7 @@ func (o *outbox) ask(ctx, run context.Context, q question) {
 		if !denied[q.hashes[i]] {
 			continue // its turn comes
 		}
-		d.job.ask = now.Add(backoff(askFirst, askLongest, d.job.asks))
+		o.askSoon(d, now.Add(backoff(askFirst, askLongest, d.job.asks)))
 		d.job.asks++
 		d.job.denied = true
 		d.update(func(s *DeliveryStatus) {

@@ -20,7 +20,9 @@ const (
 	keepEvery = time.Second
 	// maxKept and maxKeptBytes bound how many deliveries outlive a restart, the most
 	// urgent first, and their messages in all.
-	maxKept      = 1024
+	maxKept = 1024
+	// keptFor is how long a delivery is kept that nobody goes on with.
+	keptFor      = 30 * 24 * time.Hour
 	maxKeptBytes = 4 << 20
 )
 
@@ -48,17 +50,8 @@ func (n *Node) openDeliveries(ctx context.Context) {
 	if n.cfg.state == nil {
 		return
 	}
-	var kept []keptDelivery
 	if state := n.state.load(ctx, stateOutbox); state != nil {
-		if err := json.Unmarshal(state, &kept); err != nil {
-			n.cfg.logger.Warn("the messages of the last run can't be read", "err", line(err))
-		}
-	}
-	n.outgoing.some = len(kept) > 0
-	for _, k := range kept[:min(len(kept), maxKept)] {
-		if err := n.restore(k); err != nil {
-			n.cfg.logger.Warn("a message of the last run is dropped", "err", line(err))
-		}
+		n.restoreAll(state)
 	}
 	n.tasks.start(func(ctx context.Context) {
 		for {
@@ -67,12 +60,25 @@ func (n *Node) openDeliveries(ctx context.Context) {
 			case <-ctx.Done():
 				return
 			}
-			n.keepDeliveries(false)
+			n.keepDeliveries(keepSoon)
 			if !pause(ctx, keepEvery, nil) {
 				return
 			}
 		}
 	})
+}
+
+func (n *Node) restoreAll(state []byte) {
+	var kept []keptDelivery
+	if err := json.Unmarshal(state, &kept); err != nil {
+		n.cfg.logger.Warn("the messages of the last run can't be read", "err", line(err))
+	}
+	n.outgoing.some = len(kept) > 0
+	for _, k := range kept[:min(len(kept), maxKept)] {
+		if err := n.restore(k); err != nil {
+			n.cfg.logger.Warn("a message of the last run is dropped", "err", line(err))
+		}
+	}
 }
 
 // restore takes one delivery on, which waits until its shard is joined.
@@ -95,16 +101,19 @@ func (n *Node) restore(k keptDelivery) error {
 	now := time.Now()
 	size, hash := msg.Size(), msg.Hash(o.shard.topic)
 	left := time.Unix(k.Deadline, 0).Sub(n.cfg.now())
+	if left < -keptFor {
+		return errors.New("its shard wasn't joined for too long")
+	}
 	d := &Delivery{
 		Hash: k.First, Timestamp: time.Unix(0, msg.Timestamp), Size: size, box: o, changed: make(chan struct{}),
 		job: job{
 			msg: msg, push: max(1, k.Push), tried: k.Tried, kept: !k.Tried, handed: k.Tried && k.Propagated,
-			began: now, deadline: now.Add(min(max(left, respite), max(n.cfg.delivery.GiveUp, n.cfg.delivery.Confirm))),
-			to: map[peer.ID]time.Time{},
+			deadline: now.Add(min(left, max(n.cfg.delivery.GiveUp, n.cfg.delivery.Confirm))),
+			to:       map[peer.ID]time.Time{},
 		},
 		status: DeliveryStatus{
 			Hash: hash, Shard: shard, ContentTopic: msg.ContentTopic, Priority: min(k.Priority, priorities-1),
-			Attempts: k.Attempts, Peers: k.Peers, LowMesh: k.LowMesh, Accepted: k.Accepted,
+			Attempts: max(0, k.Attempts), Peers: max(0, k.Peers), LowMesh: k.LowMesh, Accepted: k.Accepted,
 		},
 	}
 	d.last = o.config().last(msg)
@@ -117,12 +126,13 @@ func (n *Node) restore(k keptDelivery) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.adopt(d)
-	if k.Tried {
-		d.job.ask = now
-	}
+	deadline := d.job.deadline
 	if k.Propagated {
 		o.propagated(d)
-		d.job.ask = now
+		d.job.deadline = deadline
+	}
+	if k.Tried {
+		o.askSoon(d, now)
 	}
 	return nil
 }
@@ -134,8 +144,10 @@ func (o *outbox) joined(m *Membership) {
 	now := time.Now()
 	for d := range o.all {
 		if d.job.member == nil {
-			d.job.member = m
-			d.job.retry = now
+			d.job.member, d.job.retry = m, now
+			if least := now.Add(respite); d.job.deadline.Before(least) {
+				d.job.deadline = least
+			}
 			o.soon(now)
 		}
 	}
@@ -144,14 +156,27 @@ func (o *outbox) joined(m *Membership) {
 	}
 }
 
-// keepDeliveries saves what is on its way, and returns what that is. When it must be
-// sure, it waits until it is saved.
-func (n *Node) keepDeliveries(sure bool) map[*Delivery]bool {
+// keeping says how urgent it is to save what is on its way.
+type keeping int
+
+const (
+	keepSoon keeping = iota
+	keepNow          // it returns when it is saved
+	keepLast         // nothing is saved afterwards
+)
+
+// keepDeliveries saves what is on its way, and returns what that is; nil after the last
+// time.
+func (n *Node) keepDeliveries(how keeping) map[*Delivery]bool {
 	if n.cfg.state == nil {
 		return nil
 	}
 	n.outgoing.saving.Lock()
 	defer n.outgoing.saving.Unlock()
+	if n.outgoing.over {
+		return nil
+	}
+	n.outgoing.over = how == keepLast
 	var all []*Delivery
 	for _, s := range n.shards.all() {
 		s.outbox.mu.Lock()
@@ -179,17 +204,17 @@ func (n *Node) keepDeliveries(sure bool) map[*Delivery]bool {
 		}
 	}
 	if len(out) == 0 && !n.outgoing.some {
-		return nil
+		return kept
 	}
 	n.outgoing.some = len(out) > 0
 	value, err := json.Marshal(out)
 	if err != nil {
 		panic(err) // plain values can't fail
 	}
-	if !sure {
-		n.state.save(stateOutbox, value)
-	} else {
+	if how == keepNow {
 		n.state.saveNow(stateOutbox, value)
+	} else {
+		n.state.save(stateOutbox, value)
 	}
 	return kept
 }

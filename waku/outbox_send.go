@@ -62,7 +62,7 @@ func (o *outbox) tried(d *Delivery, r result) {
 		j.retry = now.Add(backoff(firstRetry, longestRetry, j.retries))
 		j.retries++
 		if j.tried && j.ask.IsZero() {
-			j.ask = now.Add(askFirst)
+			o.askSoon(d, now.Add(askFirst))
 		}
 	}
 }
@@ -156,22 +156,26 @@ func (o *outbox) restamp(d *Delivery) error {
 }
 
 // leaves notes that somebody may have the message from now on: with the state store
-// first, so that another run doesn't give it another stamp.
-func (o *outbox) leaves(d *Delivery, relayed bool) {
+// first, so that another run doesn't give it another stamp. It returns false when the
+// delivery has ended.
+func (o *outbox) leaves(d *Delivery, relayed bool) bool {
 	o.mu.Lock()
+	_, in := o.all[d]
 	sure := d.job.kept
-	d.job.tried, d.job.kept = true, false
-	d.job.handed = d.job.handed || relayed
-	o.mu.Unlock()
-	if sure {
-		o.node().keepDeliveries(true)
+	if in {
+		d.job.tried, d.job.kept = true, false
+		d.job.handed = d.job.handed || relayed
 	}
+	o.mu.Unlock()
+	return in && (!sure || o.node().keepDeliveries(keepNow) != nil)
 }
 
 // tryRelay hands a message to the mesh.
 func (o *outbox) tryRelay(ctx, run context.Context, d *Delivery, j job) result {
 	n := o.node()
-	o.leaves(d, true)
+	if !o.leaves(d, true) {
+		return result{err: errNodeClosed, early: true}
+	}
 	ctx, done := during(ctx, run)
 	defer done()
 	defer context.AfterFunc(j.member.ctx, done)()
@@ -238,7 +242,7 @@ func (o *outbox) tryPush(ctx, run context.Context, d *Delivery, j job) result {
 		now := time.Now()
 		p.skip = func(id peer.ID) bool { at, had := j.to[id]; return had && now.Sub(at) < relayMemory }
 	}
-	p.asking = func() { o.leaves(d, false) }
+	p.asking = func() bool { return o.leaves(d, false) }
 	p.accepted = func(a Acceptance) {
 		o.mu.Lock()
 		deliver := !d.job.local

@@ -72,7 +72,7 @@ func lines(ctx context.Context, r *room, in io.Reader, out io.Writer, note notic
 				note.say("still alone after %v: %s", patience, r.status().trouble)
 			}
 		}
-		peers, err := r.say(ctx, text)
+		err := r.tell(ctx, text)
 		sent++
 		switch {
 		case ctx.Err() != nil:
@@ -80,9 +80,6 @@ func lines(ctx context.Context, r *room, in io.Reader, out io.Writer, note notic
 		case err != nil:
 			unheard++
 			note.say("not sent: %v", err)
-		case peers == 0:
-			unheard++
-			note.say("nobody is connected to hear: %s", text)
 		}
 	}
 }

@@ -49,18 +49,24 @@ func enter(ctx context.Context, s *settings) (*room, error) {
 
 func (r *room) leave() error { return r.node.Close() }
 
-// say sends a line and returns to how many peers it was handed.
-func (r *room) say(ctx context.Context, text string) (peers int, err error) {
+// say sends a line and returns what becomes of it.
+func (r *room) say(ctx context.Context, text string) (iter.Seq[waku.DeliveryStatus], error) {
+	d, err := r.member.Send(ctx, r.topic, encode(payload{Name: r.name, Text: text}))
+	if err != nil {
+		return nil, err
+	}
+	return d.Changes(ctx), nil
+}
+
+// tell sends a line and waits until somebody has it, but not for long.
+func (r *room) tell(ctx context.Context, text string) error {
 	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
 	d, err := r.member.Send(ctx, r.topic, encode(payload{Name: r.name, Text: text}))
 	if err != nil {
-		return 0, err
+		return err
 	}
-	if err := d.Wait(ctx, waku.Propagated); err != nil {
-		return 0, err
-	}
-	return d.Status().Peers, nil
+	return d.Wait(ctx, waku.Propagated)
 }
 
 // heard is a line that somebody else said.
