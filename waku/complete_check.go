@@ -159,7 +159,7 @@ func (b *gapBook) meetStores(read map[string]moment) {
 // beginChecking asks a store about what is past, or for a sample, if one is due, and
 // returns when to look again. mu is held.
 func (b *gapBook) beginChecking(read map[string]moment) (wait time.Duration) {
-	if b.busy || len(read) == 0 || !b.shard.node.gate.isOpen() {
+	if b.busy || len(read) == 0 || b.shard.node.cfg.unfilled || !b.shard.node.gate.isOpen() {
 		return 0
 	}
 	b.meetStores(read)

@@ -30,7 +30,7 @@ var errTooMuch = errors.New("more than may be read back")
 
 // beginFilling has gaps filled from stores. mu is held.
 func (b *gapBook) beginFilling() {
-	if b.filling || len(b.gaps) == 0 {
+	if b.filling || len(b.gaps) == 0 || b.shard.node.cfg.unfilled {
 		return
 	}
 	b.filling = b.shard.node.tasks.start(b.fill)

@@ -77,6 +77,7 @@ type config struct {
 	delivery        DeliveryConfig
 	gapAge          time.Duration
 	gapBytes        int64
+	unfilled        bool // in tests: gaps aren't filled
 
 	// Derived.
 	identity    crypto.PrivKey

@@ -20,6 +20,9 @@ import (
 	"github.com/status-im/shoal/sharding"
 )
 
+// Unfilled has a node read no gap back, and saves nothing of what is missing.
+func Unfilled() Option { return func(c *config) { c.unfilled = true } }
+
 // NodeOf is the node that a membership belongs to.
 func NodeOf(m *Membership) *Node { return m.shard.node }
 

@@ -40,6 +40,7 @@ func lines(ctx context.Context, r *room, in io.Reader, out io.Writer, note notic
 		}
 	})
 	wg.Go(func() { worryAloud(ctx, r, note) })
+	wg.Go(func() { r.gaps(ctx, func(text string) { note.say("%s", text) }) })
 	input := make(chan string)
 	go read(ctx, in, input, note)
 

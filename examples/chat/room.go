@@ -128,6 +128,9 @@ func (r *room) status() status {
 		if shard.Mode == waku.ModeLight {
 			s.way, joining = servicePeers(shard.Light), false
 		}
+		if len(shard.Gaps) > 0 {
+			s.way += ", reading back"
+		}
 	}
 	for _, p := range r.node.Peers() {
 		s.links = append(s.links, p.ID.ShortString())

@@ -32,9 +32,15 @@ func screen(ctx context.Context, r *room) error {
 			program.Send(heardMsg(h))
 		}
 	}()
+	reading := make(chan struct{})
+	go func() {
+		defer close(reading)
+		r.gaps(ctx, func(text string) { program.Send(noticeMsg(text)) })
+	}()
 	_, err := program.Run()
 	cancel()
 	<-listening
+	<-reading
 	if errors.Is(err, tea.ErrProgramKilled) || errors.Is(err, tea.ErrInterrupted) {
 		return nil
 	}
