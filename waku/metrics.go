@@ -64,8 +64,8 @@ var (
 var (
 	descClassBytes    = desc("waku_class_bytes_total", "Bytes of encoded messages, copies included, by shard, class of message and protocol.", "shard", "class", "protocol", "direction")
 	descClassMessages = desc("waku_class_messages_total", "Messages, copies included, by shard, class of message and protocol.", "shard", "class", "protocol", "direction")
-	descDeliveries = desc("waku_deliveries_total", "Messages sent, by the states they reached.", "shard", "state")
-	descDelivering = desc("waku_deliveries", "Messages on their way: queued, or propagated and not stored.", "shard", "state")
+	descDeliveries    = desc("waku_deliveries_total", "Messages sent, by the states they reached.", "shard", "state")
+	descDelivering    = desc("waku_deliveries", "Messages on their way: queued, or propagated and not stored.", "shard", "state")
 )
 
 var (
