@@ -157,14 +157,46 @@ func (r *Relay) AwaitRoom(ctx context.Context, s sharding.Shard, n int) error {
 	if st == nil {
 		return nil
 	}
+	crowded := func() (waiting int) {
+		for _, sub := range st.currentReaders() {
+			waiting += sub.crowded(n)
+		}
+		return waiting
+	}
+	err := awaitRoom(ctx, crowded)
+	if err == nil && crowded() > 0 {
+		for _, sub := range st.currentReaders() {
+			sub.giveUp(n)
+		}
+	}
+	return err
+}
+
+// giveUp has nobody wait for a reader that takes nothing, until it takes something.
+func (s *Subscription) giveUp(n int) {
+	if s.crowded(n) > 0 {
+		s.mu.Lock()
+		s.stalled = true
+		s.mu.Unlock()
+	}
+}
+
+// AwaitRoom is [Relay.AwaitRoom] for one reader alone. After Close it fails.
+func (s *Subscription) AwaitRoom(ctx context.Context, n int) error {
+	err := awaitRoom(ctx, func() int { return s.crowded(n) })
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err == nil && s.ended {
+		return errClosed
+	}
+	return err
+}
+
+// awaitRoom waits until no messages wait where there must be room, or nobody takes any.
+func awaitRoom(ctx context.Context, waiting func() int) error {
 	held, since := 0, time.Now()
 	for {
-		most := 0
-		for _, sub := range st.currentReaders() {
-			if c := sub.crowded(n); c > 0 {
-				most += c
-			}
-		}
+		most := waiting()
 		if most == 0 {
 			return nil
 		}
@@ -191,7 +223,7 @@ func (s *Subscription) crowded(n int) int {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.ended || s.buffer-s.count >= min(n, (s.buffer+1)/2) {
+	if s.ended || s.stalled || s.buffer-s.count >= min(n, (s.buffer+1)/2) {
 		return 0
 	}
 	return s.count

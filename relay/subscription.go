@@ -37,6 +37,8 @@ type Envelope struct {
 type LossError struct {
 	// Count is the number of messages lost since the last LossError.
 	Count uint64
+	// Hashes are those of the messages, the last few thousand if they were more.
+	Hashes []message.Hash
 }
 
 // Error implements error.
@@ -76,10 +78,13 @@ type Subscription struct {
 	head  int
 	count int
 	lost  uint64
-	told  []error
-	ended bool
-	wake  chan struct{}
-	done  chan struct{}
+	// dropped are the hashes of those, a ring when it is full.
+	dropped []message.Hash
+	told    []error
+	stalled bool // takes nothing
+	ended   bool
+	wake    chan struct{}
+	done    chan struct{}
 }
 
 // Subscribe joins the shard's mesh, if this is the first Subscription that isn't
@@ -230,6 +235,7 @@ func (s *Subscription) push(env *Envelope) {
 		s.queue[(s.head+s.count)%len(s.queue)] = env
 		s.count++
 	default:
+		s.drop(s.queue[s.head].Hash)
 		s.queue[s.head] = env
 		s.head = (s.head + 1) % len(s.queue)
 		firstLoss = s.lost == 0
@@ -242,6 +248,33 @@ func (s *Subscription) push(env *Envelope) {
 	if firstLoss {
 		s.relay.emit(Event{Kind: ReaderLost, Shard: s.st.shard})
 	}
+}
+
+// maxDropped bounds the hashes of one LossError.
+const maxDropped = 4096
+
+// drop notes which message is lost. mu is held, and lost isn't counted yet.
+func (s *Subscription) drop(h message.Hash) {
+	switch {
+	case s.service:
+	case len(s.dropped) < maxDropped:
+		s.dropped = append(s.dropped, h)
+	default:
+		s.dropped[s.lost%maxDropped] = h
+	}
+}
+
+// Offer gives the Subscription's reader a message that it lost. It returns false if there
+// is no room for it.
+func (s *Subscription) Offer(env *Envelope) bool {
+	s.mu.Lock()
+	full := s.count >= s.buffer
+	s.mu.Unlock()
+	if full {
+		return false
+	}
+	s.push(env)
+	return true
 }
 
 func (s *Subscription) grow() {
@@ -289,8 +322,8 @@ func (s *Subscription) take() (*Envelope, error) {
 		s.signal()
 		return nil, err
 	case s.lost > 0:
-		err := &LossError{Count: s.lost}
-		s.lost = 0
+		err := &LossError{Count: s.lost, Hashes: s.dropped}
+		s.lost, s.dropped = 0, nil
 		s.signal()
 		return nil, err
 	case s.count == 0:
@@ -313,6 +346,7 @@ func (s *Subscription) takeMore() *Envelope {
 func (s *Subscription) pop() *Envelope {
 	env := s.queue[s.head]
 	s.queue[s.head] = nil
+	s.stalled = false
 	s.head = (s.head + 1) % len(s.queue)
 	s.count--
 	if s.count > 0 {

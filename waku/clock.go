@@ -46,6 +46,7 @@ type clockWatch struct {
 	renewed  time.Time // monotonic time of the last new evidence
 	state    ClockHealth
 	doubt    time.Time // monotonic time since when the clock may be wrong
+	steady   time.Time // monotonic time of the last look before the clock was set
 }
 
 // witness is a signed message outside the window.
@@ -168,7 +169,7 @@ func (w *clockWatch) look() time.Duration {
 	if jump.Abs() < jumpAtLeast {
 		return 0
 	}
-	w.doubt = before
+	w.doubt, w.steady = before, before
 	w.trusted, w.highest = time.Time{}, time.Time{}
 	w.evidence = nil
 	w.state = ClockHealth{}
@@ -239,9 +240,12 @@ func (w *clockWatch) doubtful() time.Time {
 // clockEvent passes on what is found out about the clock.
 func (n *Node) clockEvent(e Event) {
 	n.emit(e)
+	n.clock.mu.Lock()
+	steady := n.clock.steady
+	n.clock.mu.Unlock()
 	for _, s := range n.shards.all() {
-		if e.Kind == ClockJumped && e.Offset > 0 {
-			n.tasks.start(func(context.Context) { s.gaps.slept() })
+		if e.Kind == ClockJumped {
+			n.tasks.start(func(context.Context) { s.gaps.slept(max(e.Offset, 0), steady) })
 		}
 		s.gaps.changed()
 	}

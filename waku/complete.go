@@ -50,7 +50,8 @@ type gapBook struct {
 	read    map[string]bool       // those that were read at the last look, anyhow
 	gaps    []*gap
 	filling bool
-	failure string // why a gap couldn't be filled
+	failure string    // why a gap couldn't be filled
+	givenUp time.Time // nothing older is read back: it was too much
 	// proof is when the mesh was last known to be good, and suspect since when the clock
 	// may be wrong; zero: it isn't.
 	proof, suspect moment
@@ -60,6 +61,8 @@ type gapBook struct {
 	recalled  bool
 	closed    map[string]int64 // up to when topics were complete that nobody reads any more
 	stats     StoreTraffic
+	losses    []loss
+	restoring bool
 	checking
 }
 
@@ -304,19 +307,20 @@ func (b *gapBook) watchClock(now moment, read map[string]moment) {
 	}
 }
 
-// slept says that the clock has moved on by itself: the machine slept, or somebody set
-// it.
-func (b *gapBook) slept() {
+// slept says that the clock has moved on by so much since it was seen last: the machine
+// slept, or somebody set it.
+func (b *gapBook) slept(by time.Duration, seen time.Time) {
 	read := b.shard.read()
 	now := b.shard.node.moment()
+	from := moment{seen, now.wall.Add(-by - now.mono.Sub(seen))}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if len(read) == 0 || b.proof.mono.IsZero() || len(b.topics) == 0 {
+	if len(read) == 0 || !b.running.Load() {
 		return
 	}
-	g := &gap{topics: map[string]moment{}, from: b.proof, to: now, why: "the machine slept, or its clock was set"}
+	g := &gap{topics: map[string]moment{}, from: from, to: now, why: "the machine slept, or its clock was set"}
 	for name, asked := range read {
-		maps.Copy(g.topics, b.topic(name, asked, b.proof))
+		maps.Copy(g.topics, b.topic(name, asked, from))
 	}
 	b.add(g)
 	b.changed()

@@ -280,6 +280,11 @@ func (b *gapBook) check(ctx context.Context, p peer.ID, topics []string, from, t
 	if forgotten := time.Unix(0, n.relay.Forgotten(b.shard.shard)+1); forgotten.After(from) {
 		from = forgotten // what is older may have come
 	}
+	b.mu.Lock()
+	if b.givenUp.After(from) {
+		from = b.givenUp
+	}
+	b.mu.Unlock()
 	if !from.Before(to) {
 		return out
 	}

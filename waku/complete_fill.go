@@ -106,6 +106,8 @@ func (b *gapBook) filled(g *gap, err error) bool {
 		b.gaps = slices.DeleteFunc(b.gaps, func(x *gap) bool { return x == g })
 		if err == nil {
 			b.stats.Filled++
+		} else if to := n.latest(g.to); to.After(b.givenUp) {
+			b.givenUp = to
 		}
 	}
 	gone := b.public(g)
@@ -213,7 +215,7 @@ func (b *gapBook) newFill(g *gap) *gapFill {
 func (f *gapFill) begin() time.Time {
 	n := f.shard.node
 	f.mu.Lock()
-	from, done := n.earliest(f.g.from), f.g.done
+	from, done, givenUp := n.earliest(f.g.from), f.g.done, f.givenUp
 	f.mu.Unlock()
 	since := from.Add(-n.cfg.window)
 	if oldest := n.cfg.now().Add(-n.cfg.gapAge); since.Before(oldest) {
@@ -233,8 +235,10 @@ func (f *gapFill) begin() time.Time {
 	if forgotten := time.Unix(0, n.relay.Forgotten(f.shard.shard)+1); forgotten.After(since) {
 		since = forgotten // what is older might come twice
 	}
-	if done.After(since) {
-		since = done
+	for _, t := range []time.Time{done, givenUp} {
+		if t.After(since) {
+			since = t
+		}
 	}
 	return since
 }

@@ -62,7 +62,7 @@ func (n *Node) loadMarks(ctx context.Context) {
 		return
 	}
 	for _, x := range s.Shards {
-		if id, err := sharding.ParseShard(x.Shard); err == nil && len(x.Topics) <= maxSavedTopics && len(x.Had) <= 16*maxSaved {
+		if id, err := sharding.ParseShard(x.Shard); err == nil && len(x.Topics) <= 3*maxSavedTopics && len(x.Had) <= 16*maxSaved {
 			n.marks[id] = x
 		}
 	}
@@ -84,7 +84,7 @@ func (b *gapBook) recall() {
 	}
 	now := n.cfg.now()
 	var newest int64
-	m := relay.Memory{Forgotten: saved.Forgotten}
+	m := relay.Memory{Forgotten: min(saved.Forgotten, now.UnixNano())}
 	for had := saved.Had; len(had) >= 16; had = had[16:] {
 		x := relay.Known{Sum: binary.LittleEndian.Uint64(had), Timestamp: int64(binary.LittleEndian.Uint64(had[8:]))}
 		m.Had = append(m.Had, x)
@@ -95,6 +95,11 @@ func (b *gapBook) recall() {
 	for name, at := range saved.Topics {
 		if at > now.UnixNano() { // by a clock that was ahead
 			saved.Topics[name] = cmp.Or(newest, now.UnixNano())
+		}
+	}
+	for i, g := range saved.Gaps {
+		if g.Done > now.UnixNano() {
+			saved.Gaps[i].Done = 0
 		}
 	}
 	saved.Had = nil

@@ -210,7 +210,7 @@ func TestGapLimits(t *testing.T) {
 		w := newRelayTown(t, waku.WithGapLimits(time.Hour, 10_000))
 		r := subscribe(t, w.relay, lobby)
 		w.net.Vanish(w.host)
-		w.say(t, 300, time.Second)
+		w.say(t, 3000, 100*time.Millisecond)
 		w.net.Return(w.host)
 		w.member.NetworkChanged()
 		time.Sleep(time.Minute)
@@ -218,7 +218,7 @@ func TestGapLimits(t *testing.T) {
 		came(r, func(err error) { require.ErrorAs(t, err, &told) })
 		require.True(t, told.Final)
 		require.Empty(t, w.member.Health().Shards[0].Gaps)
-		require.Less(t, w.member.Health().Shards[0].FromStores.Bytes, uint64(40_000))
+		require.Less(t, w.member.Health().Shards[0].FromStores.Bytes, uint64(100_000))
 	})
 }
 
@@ -401,5 +401,31 @@ func longAway(t *testing.T, away time.Duration) {
 			require.Equal(t, 1, k)
 		}
 		t.Logf("%+v", node.Health().Shards[0].FromStores)
+	})
+}
+
+// What a reader lost because it was slow comes from a store when it reads again.
+func TestSlowReaderGetsItAll(t *testing.T) {
+	p2ptest.Bubble(t, func(t *testing.T) {
+		w := newRelayTown(t)
+		require.NoError(t, w.relay.Leave())
+		m := join(t, w.member, waku.Community{Shard: town}, waku.WithBuffer(100))
+		r := subscribe(t, m, lobby)
+		time.Sleep(5 * time.Second)
+		said := w.say(t, 500, 10*time.Millisecond)
+		time.Sleep(10 * time.Second)
+		heard, lost := map[message.Hash]int{}, uint64(0)
+		for len(heard) < len(said) {
+			env, err := r.Next(within(t))
+			var loss *waku.LossError
+			if errors.As(err, &loss) {
+				lost += loss.Count
+				continue
+			}
+			require.NoError(t, err)
+			heard[env.Hash]++
+		}
+		require.Greater(t, lost, uint64(200))
+		once(t, said, heard)
 	})
 }

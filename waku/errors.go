@@ -73,7 +73,8 @@ func (e *ConflictError) Error() string {
 	return fmt.Sprintf("waku: shard %s: this Join asks for %s, but the shard is %s", e.Shard, e.Asked, e.Have)
 }
 
-// LossError tells a reader that messages were dropped because it read too slowly.
+// LossError tells a reader that messages were dropped because it read too slowly. Those that
+// a store node has come again as soon as there is room.
 type LossError struct {
 	Shard sharding.Shard
 	// Count is the number of messages lost since the last LossError.

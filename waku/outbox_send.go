@@ -138,7 +138,7 @@ func (o *outbox) hearOwn(d *Delivery, j job) {
 // would be too old for stores, and for others.
 func (o *outbox) restamp(d *Delivery) error {
 	o.mu.Lock()
-	msg, m := d.job.msg.Clone(), d.job.member
+	msg, m, old := d.job.msg.Clone(), d.job.member, d.job.msg.Hash(o.shard.topic)
 	o.mu.Unlock()
 	msg.Meta = nil
 	if err := m.finish(msg); err != nil {
@@ -147,7 +147,7 @@ func (o *outbox) restamp(d *Delivery) error {
 	hash := msg.Hash(o.shard.topic)
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if d.job.local {
+	if _, had := o.node().relay.Had(o.shard.shard, old); had && d.job.local {
 		o.node().relay.Know(o.shard.shard, hash, msg.Timestamp)
 	}
 	d.job.msg = msg

@@ -155,6 +155,7 @@ func (r *Reader) Next(ctx context.Context) (*Envelope, error) {
 	var loss *relay.LossError
 	switch {
 	case errors.As(err, &loss):
+		r.member.shard.gaps.lost(r, loss.Hashes)
 		return nil, &LossError{Shard: r.member.Shard(), Count: loss.Count}
 	case errors.Is(err, net.ErrClosed):
 		return nil, r.closedBy()
