@@ -29,8 +29,11 @@ const (
 	// gone. maxPast bounds the times.
 	lookBackFor = time.Hour
 	goneSlack   = time.Minute
-	maxPast     = 32
-	maxRefused  = 4096
+	// meetSlack is how soon after a reader began a store may come that isn't asked about
+	// the time before.
+	meetSlack  = 10 * time.Second
+	maxPast    = 32
+	maxRefused = 4096
 )
 
 // checking is how a gapBook finds out that messages didn't come although all seemed well:
@@ -123,13 +126,14 @@ func (b *gapBook) meetStores(read map[string]moment) {
 		s := b.stores[p]
 		from := now
 		from.mono, from.wall = from.mono.Add(-sampleBack), from.wall.Add(-sampleBack)
+		least := meetSlack
 		switch {
 		case s == nil:
 			b.stores[p] = &storeSeen{}
 		case s.gone.mono.IsZero():
 			continue
 		default:
-			from, s.gone = s.gone, moment{}
+			from, s.gone, least = s.gone, moment{}, 0
 		}
 		first := now // nobody wanted anything before
 		for _, asked := range read {
@@ -140,7 +144,7 @@ func (b *gapBook) meetStores(read map[string]moment) {
 		if from.mono.Before(first.mono) {
 			from = first
 		}
-		if now.mono.Sub(from.mono) > sampleDelay {
+		if now.mono.Sub(from.mono) > least {
 			b.addPast(&past{from: from, to: now, of: p, asked: map[peer.ID]bool{}})
 		}
 	}
@@ -225,7 +229,13 @@ func (b *gapBook) ask(ctx context.Context, p peer.ID, topics []string, x *past) 
 	n := b.shard.node
 	window := n.cfg.window
 	from, to := n.earliest(x.from).Add(-window), n.latest(x.to).Add(window)
-	b.checked(b.check(ctx, p, topics, from, to, checkPages), p, from, to)
+	c := b.check(ctx, p, topics, from, to, checkPages)
+	if c.failed {
+		b.mu.Lock()
+		delete(x.asked, p) // once it is well
+		b.mu.Unlock()
+	}
+	b.checked(c, p, from, to)
 }
 
 // sample asks a store for a few hashes of the last minutes.
@@ -270,7 +280,10 @@ func (b *gapBook) checked(c checked, p peer.ID, from, to time.Time) {
 }
 
 // checked is what came of a check.
-type checked struct{ news, cost int }
+type checked struct {
+	news, cost int
+	failed     bool
+}
 
 // check asks a store for hashes of a time, and for the messages that didn't come: for all
 // if a page is enough, or else for pages here and there, so many at most. Zero pages is a
@@ -313,6 +326,7 @@ func (b *gapBook) check(ctx context.Context, p peer.ID, topics []string, from, t
 			walk.only = p
 			page, err := walk.next(ctx)
 			if err != nil {
+				out.failed = true
 				return out
 			}
 			out.cost += askCost + hashCost*len(page)
@@ -335,6 +349,7 @@ func (b *gapBook) check(ctx context.Context, p peer.ID, topics []string, from, t
 			}
 			if err := c.fetch(ctx, walk, page, known); err != nil {
 				_ = walk.blamed(err)
+				out.failed = true
 				return out
 			}
 			for _, k := range known {

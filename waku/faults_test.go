@@ -31,7 +31,7 @@ import (
 // Whatever happens to members, services and stores, in the end every member has every
 // message that a store has, once, and none that nobody signed.
 //
-// FAULT_SEED repeats one schedule.
+// FAULT_SEED repeats one schedule, FAULT_FIRST begins elsewhere.
 func TestRandomFaults(t *testing.T) {
 	n := 20
 	if testing.Short() {
@@ -41,11 +41,13 @@ func TestRandomFaults(t *testing.T) {
 }
 
 func randomFaults(t *testing.T, first, n int) {
-	if text := os.Getenv("FAULT_SEED"); text != "" {
-		var err error
-		first, err = strconv.Atoi(text)
-		require.NoError(t, err)
-		n = 1
+	for name, most := range map[string]int{"FAULT_SEED": 1, "FAULT_FIRST": n} {
+		if text := os.Getenv(name); text != "" {
+			var err error
+			first, err = strconv.Atoi(text)
+			require.NoError(t, err)
+			n = most
+		}
 	}
 	var all faultReport
 	for seed := first; seed < first+n; seed++ {
