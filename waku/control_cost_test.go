@@ -145,7 +145,7 @@ func TestControlCost(t *testing.T) {
 			members, mib(in), mib(out), float64(in+out)/size/float64(members), float64(most)/size)
 	})
 	t.Logf("the content shard costs members %.2f times the bytes of the control shard", float64(total[1])/float64(total[0]))
-	assert.Greater(t, total[1], 2*total[0])
+	assert.Greater(t, 2*total[1], 3*total[0], "with wide meshes it is twice as much again")
 }
 
 func mib(n uint64) string { return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20)) }
