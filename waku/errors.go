@@ -107,9 +107,39 @@ func clockWords(offset time.Duration) string {
 	return fmt.Sprintf("%v slow", offset.Round(time.Second))
 }
 
+// PeerErrorKind is what became of an attempt to connect with a peer.
+type PeerErrorKind uint8
+
+// The kinds of PeerError.
+const (
+	// PeerUnreachable: no connection came about. Nobody is there, or not in time.
+	PeerUnreachable PeerErrorKind = iota + 1
+	// PeerRelayed: only a relayer leads there, and nothing better came of it.
+	PeerRelayed
+	// PeerForeign: the peer belongs to another network, or what it says of itself
+	// makes no sense.
+	PeerForeign
+	// PeerSilent: the peer doesn't say which network it belongs to, or not in time.
+	PeerSilent
+	// PeerBarred: this node has cut the peer, and keeps away from it.
+	PeerBarred
+	// PeerLost: there was a connection, and it ended again.
+	PeerLost
+)
+
+// String returns a word or two.
+func (k PeerErrorKind) String() string {
+	words := [...]string{"", "unreachable", "behind a relayer", "of another network", "silent", "barred", "lost"}
+	if k == 0 || int(k) >= len(words) {
+		return fmt.Sprintf("PeerErrorKind(%d)", uint8(k))
+	}
+	return words[k]
+}
+
 // PeerError is returned by Connect for a peer that can't be reached or kept.
 type PeerError struct {
 	Peer peer.ID
+	Kind PeerErrorKind
 	// Reason is a sentence, such as "peer is on cluster 1, ours is 16".
 	Reason string
 	Err    error // the cause, if there is one

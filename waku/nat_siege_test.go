@@ -232,6 +232,7 @@ func TestPublicNodeUsesNoCircuit(t *testing.T) {
 			_, err := n.Connect(t.Context(), addr)
 			var refused *waku.PeerError
 			require.ErrorAs(t, err, &refused)
+			require.Equal(t, waku.PeerRelayed, refused.Kind)
 		}
 		require.Empty(t, alog.of(waku.CircuitConnected))
 		require.Empty(t, blog.of(waku.CircuitConnected))

@@ -371,17 +371,28 @@ func (n *Node) Addrs() []string {
 	return out
 }
 
-// Connect dials a peer, once: a full multiaddr that ends in /p2p/<peer id>. See
+// Connect dials a peer, once: a full multiaddr that ends in /p2p/<peer id>, or several
+// of the same peer, of which the first that answers serves. See
 // [WithStaticPeers] for peers to stay connected with. It returns when the peer has
 // proven that it belongs to this network; otherwise a *[PeerError] says what was
 // wrong with it, or the error is [ErrPaused]. A peer that was cut is refused for ten minutes.
-func (n *Node) Connect(ctx context.Context, addr string) (peer.ID, error) {
+func (n *Node) Connect(ctx context.Context, addr string, more ...string) (peer.ID, error) {
 	if n.isClosed() {
 		return "", errNodeClosed
 	}
 	info, err := parsePeerAddr(addr)
 	if err != nil {
 		return "", fmt.Errorf("waku: Connect: %w", err)
+	}
+	for _, text := range more {
+		other, err := parsePeerAddr(text)
+		switch {
+		case err != nil:
+			return "", fmt.Errorf("waku: Connect: %w", err)
+		case other.ID != info.ID:
+			return "", fmt.Errorf("waku: Connect: %s is another peer than %s: connect with one after the other", text, addr)
+		}
+		info.Addrs = append(info.Addrs, other.Addrs...)
 	}
 	if info.ID == n.host.ID() {
 		return "", fmt.Errorf("waku: Connect: %s is this node itself", addr)

@@ -371,11 +371,11 @@ func (n *Node) settle(r *remote, shards []sharding.Shard, why error) {
 func (n *Node) connect(ctx context.Context, info peer.AddrInfo) (*remote, error) {
 	n.gater.pardon(info.ID)
 	if reason, cut := n.gater.isCut(info.ID); cut {
-		return nil, &PeerError{Peer: info.ID, Reason: "was cut, which lasts ten minutes: " + reason}
+		return nil, &PeerError{Peer: info.ID, Kind: PeerBarred, Reason: "was cut, which lasts ten minutes: " + reason}
 	}
 	if !n.mayCircuit() {
 		if info.Addrs = slices.DeleteFunc(slices.Clone(info.Addrs), isCircuit); len(info.Addrs) == 0 {
-			return nil, &PeerError{Peer: info.ID, Reason: "is to be reached through a relayer, which is for nodes that others can't reach (WithNAT)"}
+			return nil, &PeerError{Peer: info.ID, Kind: PeerRelayed, Reason: "is to be reached through a relayer, which is for nodes that others can't reach (WithNAT)"}
 		}
 	} else if !slices.ContainsFunc(info.Addrs, func(a ma.Multiaddr) bool { return !isCircuit(a) }) && len(info.Addrs) > 0 {
 		if err := n.nat.punches.awaitReady(ctx, info.ID); err != nil {
@@ -387,9 +387,9 @@ func (n *Node) connect(ctx context.Context, info peer.AddrInfo) (*remote, error)
 	}
 	if err := n.host.Connect(ctx, info); err != nil {
 		if ctx.Err() != nil {
-			return nil, &PeerError{Peer: info.ID, Reason: "no connection in time", Err: context.Cause(ctx)}
+			return nil, &PeerError{Peer: info.ID, Kind: PeerUnreachable, Reason: "no connection in time", Err: context.Cause(ctx)}
 		}
-		return nil, &PeerError{Peer: info.ID, Reason: "can't be reached: " + line(err), Err: err}
+		return nil, &PeerError{Peer: info.ID, Kind: PeerUnreachable, Reason: "can't be reached: " + line(err), Err: err}
 	}
 	r := n.peers.get(info.ID)
 	if r == nil && n.nat != nil {
@@ -405,14 +405,14 @@ func (n *Node) connect(ctx context.Context, info peer.AddrInfo) (*remote, error)
 		r = n.peers.get(info.ID)
 	}
 	if r == nil { // gone again
-		return nil, &PeerError{Peer: info.ID, Reason: n.peers.lastReason(info.ID)}
+		return nil, &PeerError{Peer: info.ID, Kind: PeerLost, Reason: n.peers.lastReason(info.ID)}
 	}
 	select {
 	case <-r.settled: // soon, if the peer is gone again
 	case <-n.tasks.ctx.Done():
 		return nil, errNodeClosed
 	case <-ctx.Done():
-		return nil, &PeerError{Peer: info.ID, Reason: "no handshake in time", Err: context.Cause(ctx)}
+		return nil, &PeerError{Peer: info.ID, Kind: PeerSilent, Reason: "no handshake in time", Err: context.Cause(ctx)}
 	}
 	return r, n.verdictOn(r)
 }
@@ -421,15 +421,18 @@ func (n *Node) connect(ctx context.Context, info peer.AddrInfo) (*remote, error)
 func (n *Node) verdictOn(r *remote) error {
 	n.peers.mu.Lock()
 	defer n.peers.mu.Unlock()
+	var silence *silenceError
 	switch {
+	case errors.As(r.err, &silence):
+		return &PeerError{Peer: r.id, Kind: PeerSilent, Reason: r.err.Error(), Err: r.err}
 	case r.err != nil:
-		return &PeerError{Peer: r.id, Reason: r.err.Error(), Err: r.err}
+		return &PeerError{Peer: r.id, Kind: PeerForeign, Reason: r.err.Error(), Err: r.err}
 	case r.proven:
 		return nil
 	case r.reason != "":
-		return &PeerError{Peer: r.id, Reason: r.reason}
+		return &PeerError{Peer: r.id, Kind: PeerLost, Reason: r.reason}
 	}
-	return &PeerError{Peer: r.id, Reason: connectionLost}
+	return &PeerError{Peer: r.id, Kind: PeerLost, Reason: connectionLost}
 }
 
 // circuitsChanged has a look at the circuits, because of a peer.
