@@ -235,7 +235,8 @@ func WithNAT() Option { return func(c *config) { c.once("WithNAT"); c.nat = true
 
 // WithPortMapping asks the router to let others in, by UPnP or NAT-PMP, and announces
 // the address that it gives. Routers often lie or forget; with [WithNAT] the address is
-// held against what others see.
+// held against what others see. NAT-PMP doesn't work with go-libp2p v0.51: it doesn't
+// find out whom to ask.
 func WithPortMapping() Option {
 	return func(c *config) { c.once("WithPortMapping"); c.portMapping = true }
 }
