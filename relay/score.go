@@ -20,8 +20,9 @@ const (
 	// crowdPenalty is what a peer costs that came late to a crowded address.
 	// It is far from the gossip threshold: mesh slots are lost, gossip isn't.
 	crowdPenalty = -20
-	// silentPenalty only has to be below zero.
-	silentPenalty = -1
+	// silentPenalty is more than who worked until lately can have earned (P1 and P2),
+	// on two shards if need be, and far from the gossip threshold.
+	silentPenalty = -25
 	// mutePenalty is what silence outside a besieged mesh costs: no gossip is wasted
 	// on who does nothing with it. The first offer that the peer makes is heard all
 	// the same and ends it.
