@@ -50,9 +50,10 @@ func (h *home) mapper(t *testing.T, lies bool) *mapper {
 		web, err = net.Listen("tcp4", gate+":5000")
 		return err
 	}))
-	m.close = append(m.close, found, web)
+	server := &http.Server{Handler: http.HandlerFunc(m.serveUPnP)}
+	m.close = append(m.close, found, server) // with the connections that stand
 	go serveSSDP(found, "http://"+gate+":5000/device.xml")
-	go func() { _ = http.Serve(web, http.HandlerFunc(m.serveUPnP)) }()
+	go func() { _ = server.Serve(web) }()
 	t.Cleanup(m.stop)
 	return m
 }

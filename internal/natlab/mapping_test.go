@@ -18,7 +18,7 @@ func isPublic(m moment) bool {
 }
 
 // A router that lets others in where it is asked to (WithPortMapping): its member is a
-// public one, who uses no circuit. In the long form the router has enough of it then.
+// public one, who uses no circuit, until the router has enough of it.
 func TestPortMapping(t *testing.T) {
 	t.Parallel()
 	for _, over := range transports {
@@ -54,9 +54,6 @@ func TestPortMapping(t *testing.T) {
 			assert.Empty(t, ana.since(mark, what("circuit connected")))
 			assert.Empty(t, ana.since(mark, what("circuit reserved")))
 
-			if !*long {
-				return
-			}
 			// The router doesn't map any more, and forgets.
 			mark = ana.mark()
 			router.stop()
