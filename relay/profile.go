@@ -70,7 +70,7 @@ func Default() Profile {
 	p := Classic()
 	p.Name = "default"
 	p.D, p.DLow, p.DHigh, p.DScore, p.DOut = 4, 2, 4, 3, 1
-	p.HistoryLength, p.HistoryGossip = 5, 2
+	p.DLazy, p.HistoryLength, p.HistoryGossip = 5, 5, 2
 	p.ForwardDelay, p.EagerShare = 150*time.Millisecond, 0.3
 	return p
 }
