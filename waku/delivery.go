@@ -186,7 +186,11 @@ func (e *QueueFullError) Error() string {
 }
 
 // State returns how far the message has got.
-func (d *Delivery) State() DeliveryState { return d.Status().State }
+func (d *Delivery) State() DeliveryState {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.status.State
+}
 
 // Status returns all that is known of the delivery.
 func (d *Delivery) Status() DeliveryStatus {
