@@ -57,7 +57,8 @@ type gapBook struct {
 	proof, suspect moment
 	// lightOpen is set while a light member's topic isn't pushed by anybody.
 	lightOpen bool
-	saved     savedShard // what an earlier run knew
+	saved     savedShard        // what an earlier run knew
+	resumed   map[string]moment // since when topics are wanted that an earlier run read
 	recalled  bool
 	closed    map[string]int64 // up to when topics were complete that nobody reads any more
 	stats     StoreTraffic
@@ -104,7 +105,7 @@ type Gap struct {
 func newGapBook(s *shard) *gapBook {
 	return &gapBook{
 		shard: s, wake: make(chan struct{}, 1), again: make(chan struct{}, 1),
-		topics: map[string]*meshTopic{}, read: map[string]bool{}, closed: map[string]int64{},
+		topics: map[string]*meshTopic{}, read: map[string]bool{}, closed: map[string]int64{}, resumed: map[string]moment{},
 		checking: newChecking(),
 	}
 }
@@ -199,7 +200,7 @@ func (b *gapBook) tend() (wait time.Duration) {
 	b.noteRead(all, now)
 	b.remember()
 	b.beginFilling()
-	return sooner(wait, b.beginChecking(all))
+	return sooner(wait, b.beginChecking(b.wanted(all)))
 }
 
 // noteRead notes which topics are read, and how far those are complete that aren't any
@@ -210,11 +211,24 @@ func (b *gapBook) noteRead(read map[string]moment, now moment) {
 			b.closed[name] = b.until(name, now).UnixNano()
 		}
 	}
+	maps.DeleteFunc(b.resumed, func(name string, _ moment) bool { _, ok := read[name]; return !ok && b.read[name] })
 	b.read = map[string]bool{}
 	for name := range read {
 		b.read[name] = true
 		delete(b.closed, name)
 	}
+}
+
+// wanted are the topics that are read, with the time since when they are wanted, be it by
+// an earlier run. mu is held.
+func (b *gapBook) wanted(read map[string]moment) map[string]moment {
+	out := maps.Clone(read)
+	for name, asked := range b.resumed {
+		if _, ok := out[name]; ok {
+			out[name] = asked
+		}
+	}
+	return out
 }
 
 // joiningWords are why messages may be missing that were published while a reader's

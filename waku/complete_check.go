@@ -257,6 +257,7 @@ func (b *gapBook) checked(c checked, p peer.ID, from, to time.Time) {
 	read := b.shard.read()
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	read = b.wanted(read)
 	b.busy = false
 	b.stats.Samples++
 	b.stats.SampleBytes += uint64(c.cost)
@@ -310,6 +311,9 @@ func (b *gapBook) check(ctx context.Context, p peer.ID, topics []string, from, t
 		chunks = slices.Collect(slices.Chunk(topics, store.MaxContentTopics))
 	}
 	read := b.shard.read()
+	b.mu.Lock()
+	read = b.wanted(read)
+	b.mu.Unlock()
 	for _, topics := range chunks {
 		edge := from
 		for i := range pages {

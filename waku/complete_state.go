@@ -126,7 +126,9 @@ func (b *gapBook) resume(name string) (moment, bool) {
 		return moment{}, false
 	}
 	delete(b.saved.Topics, name)
-	return n.momentAt(time.Unix(0, at)), true
+	mark := n.momentAt(time.Unix(0, at))
+	b.resumed[name] = mark.before(2 * n.cfg.window)
+	return mark, true
 }
 
 // resumeLight is resume for the light members' part.
