@@ -148,13 +148,13 @@ func (c Community) checkClasses() error {
 		switch {
 		case s == nil:
 		case s.Valid() != nil:
-			return fmt.Errorf("Community.%s: %w", name, s.Valid())
+			return fmt.Errorf("shard Community.%s: %w", name, s.Valid())
 		case *s == c.Shard:
-			return fmt.Errorf("Community.%s is the community's own shard: leave it nil to have no other", name)
+			return fmt.Errorf("shard Community.%s is the community's own: leave it nil to have no other", name)
 		}
 	}
 	if c.Control != nil && c.Media != nil && *c.Control == *c.Media {
-		return fmt.Errorf("Community.Control and Media are one shard, %s", *c.Control)
+		return fmt.Errorf("shards Community.Control and Media are both %s", *c.Control)
 	}
 	for t, r := range c.Routing.Types {
 		if r.Class >= classes {

@@ -158,7 +158,7 @@ func (b *gapBook) save() (s savedShard, ok bool) {
 	b.noteRead(read, now)
 	s.Gaps = slices.DeleteFunc(slices.Clone(b.saved.Gaps), func(g savedGap) bool { return len(g.Topics) == 0 })
 	for name, asked := range read {
-		at := n.earliest(now)
+		var at time.Time
 		if t, ok := light[name]; ok {
 			at = t
 		} else if t := b.topics[name]; t == nil {

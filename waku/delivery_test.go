@@ -321,7 +321,7 @@ func TestDeliverySentAgain(t *testing.T) {
 		keeper := start(t, waku.WithHost(w.net.Hosts(1)[0]), waku.WithArchive(kept))
 		join(t, keeper, w.c)
 		connect(t, keeper, w.servers...)
-		meshed(t, 3, keeper)
+		meshed(t, 1, keeper)
 		for _, s := range w.servers[:2] {
 			hole := lightpush.NewServer(waku.HostOf(s), func(context.Context, peer.ID, sharding.Shard, *message.Message) (int, error) {
 				return 6, nil

@@ -54,7 +54,7 @@ func (t *town) describe(ctx context.Context) error {
 	ana, ben := t.members[0], t.members[1]
 	c := &t.charter
 	*c = published{author: ana, sleeper: ben}
-	for i := 0; c.text == nil || len(c.text) < charterSize; i++ {
+	for i := 0; len(c.text) < charterSize; i++ {
 		c.text = fmt.Appendf(c.text, "member %d: 0x%064x\n", i, i*i)
 	}
 	segments, err := segment.Split(c.text, segment.Size(150<<10))
