@@ -262,7 +262,7 @@ func TestSampleDisagrees(t *testing.T) {
 func TestHealthyMemberAsksLittle(t *testing.T) {
 	minutes := 20
 	if testing.Short() {
-		minutes = 5
+		minutes = 2
 	}
 	for _, mode := range []waku.JoinOption{waku.AsRelay(), waku.AsLight()} {
 		p2ptest.Bubble(t, func(t *testing.T) {

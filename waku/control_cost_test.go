@@ -81,7 +81,7 @@ func TestControlCost(t *testing.T) {
 	const size = 3 << 20
 	members := 50
 	if testing.Short() {
-		members = 10
+		members = 6
 	}
 	var total [2]uint64
 	p2ptest.Bubble(t, func(t *testing.T) {

@@ -461,6 +461,10 @@ func (s *memoryStore) Save(_ context.Context, name string, value []byte) error {
 
 // Chat doesn't wait for what isn't urgent, however much of that there is.
 func TestChatOvertakes(t *testing.T) {
+	waiting, urgent := 5000, 20
+	if testing.Short() {
+		waiting, urgent = 1000, 3
+	}
 	for _, p := range []waku.Priority{waku.PriorityHistory, waku.PriorityControl} {
 		t.Run(p.String(), func(t *testing.T) {
 			inBothModes(t, func(t *testing.T, mode waku.JoinOption) {
@@ -468,10 +472,10 @@ func TestChatOvertakes(t *testing.T) {
 				w.enter(t, mode)
 				w.meet(t)
 				time.Sleep(5 * time.Second) // virtual
-				for i := range 5000 {
+				for i := range waiting {
 					w.send(t, fmt.Sprint(i), waku.WithPriority(p))
 				}
-				for range 20 {
+				for range urgent {
 					time.Sleep(1700 * time.Millisecond) // virtual
 					began := time.Now()
 					d := w.send(t, "urgent")
@@ -479,8 +483,8 @@ func TestChatOvertakes(t *testing.T) {
 					require.LessOrEqual(t, time.Since(began), 100*time.Millisecond)
 				}
 				h := w.n.Health().Shards[0].Outgoing
-				require.Greater(t, h.Propagated, uint64(20), "the others leave as well")
-				require.Greater(t, h.Queued, 3000)
+				require.Greater(t, h.Propagated, uint64(urgent), "the others leave as well")
+				require.Greater(t, h.Queued, waiting*3/5)
 				require.NoError(t, w.m.Leave())
 			})
 		})

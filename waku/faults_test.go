@@ -64,6 +64,9 @@ func randomFaults(t *testing.T, first, n int) {
 
 // The same without reading back, to see that the schedules are hard enough.
 func TestRandomFaultsUnfilled(t *testing.T) {
+	if testing.Short() {
+		t.Skip("a control of TestRandomFaults, which the long round has")
+	}
 	missing := 0
 	for seed := range 3 {
 		p2ptest.Bubble(t, func(t *testing.T) {

@@ -157,6 +157,7 @@ type outbox struct {
 	lowNext time.Time // when a message that isn't urgent may leave
 	chatted time.Time // when chat was pushed last
 	due     time.Time // when to look at all of them next
+	looked  time.Time // when last
 	run     context.Context
 	// stores are asked one question at a time.
 	asking  bool
@@ -271,8 +272,15 @@ func (o *outbox) start() bool {
 	return o.running
 }
 
+// lookShare is the pause between two looks for each message on its way.
+const lookShare = 20 * time.Microsecond
+
 // soon has all deliveries looked at by then. mu is held.
 func (o *outbox) soon(t time.Time) {
+	// A look goes through all that is on its way: the more that is, the seldomer.
+	if rest := o.looked.Add(time.Duration(len(o.all)) * lookShare); t.Before(rest) {
+		t = rest
+	}
 	if o.due.IsZero() || t.Before(o.due) {
 		o.due = t
 	}
@@ -357,7 +365,7 @@ func (o *outbox) retryNow(now time.Time) {
 
 // look looks at all deliveries for what has come due. mu is held.
 func (o *outbox) look(now time.Time) {
-	o.due = time.Time{}
+	o.due, o.looked = time.Time{}, now
 	var ready []*Delivery
 	for d := range o.all {
 		j := &d.job
