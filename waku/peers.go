@@ -297,7 +297,7 @@ func (n *Node) lost(r *remote) {
 	if len(n.peers.disconnects) == maxDisconnects {
 		n.peers.disconnects = n.peers.disconnects[1:]
 	}
-	n.peers.disconnects = append(n.peers.disconnects, Disconnect{Peer: r.id, At: n.cfg.now(), Reason: reason})
+	n.peers.disconnects = append(n.peers.disconnects, Disconnect{Peer: r.id, At: n.cfg.now(), Reason: reason, foreign: isForeign(r.err)})
 	if r.proven {
 		n.emit(Event{Kind: PeerDisconnected, Peer: r.id, Reason: reason})
 	}
@@ -405,7 +405,7 @@ func (n *Node) connect(ctx context.Context, info peer.AddrInfo) (*remote, error)
 		r = n.peers.get(info.ID)
 	}
 	if r == nil { // gone again
-		return nil, &PeerError{Peer: info.ID, Kind: PeerLost, Reason: n.peers.lastReason(info.ID)}
+		return nil, n.peers.gone(info.ID)
 	}
 	select {
 	case <-r.settled: // soon, if the peer is gone again
@@ -415,6 +415,29 @@ func (n *Node) connect(ctx context.Context, info peer.AddrInfo) (*remote, error)
 		return nil, &PeerError{Peer: info.ID, Kind: PeerSilent, Reason: "no handshake in time", Err: context.Cause(ctx)}
 	}
 	return r, n.verdictOn(r)
+}
+
+// isForeign reports whether a handshake told that the peer can't be kept.
+func isForeign(err error) bool {
+	var silence *silenceError
+	return err != nil && !errors.As(err, &silence)
+}
+
+// gone is why a peer that was here a moment ago isn't any more.
+func (t *peerTable) gone(p peer.ID) *PeerError {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, d := range slices.Backward(t.disconnects) {
+		if d.Peer != p {
+			continue
+		}
+		e := &PeerError{Peer: p, Kind: PeerLost, Reason: d.Reason}
+		if d.foreign {
+			e.Kind = PeerForeign
+		}
+		return e
+	}
+	return &PeerError{Peer: p, Kind: PeerLost, Reason: connectionLost}
 }
 
 // verdictOn returns why a peer can't be kept.
