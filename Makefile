@@ -31,7 +31,7 @@ bench-store: ## Measure the Store beside today's fleet layout (an hour; ARGS=-qu
 scale: ## Simulate a shard of N=1000 members with every profile, and draw a page
 	@scripts/scale
 
-scale-10k: ## The same with 10,000 members at full load (most of an hour each; 24 GiB)
+scale-10k: ## The same with 10,000 members at full load (a quarter of an hour each on two idle cores; 16 GiB)
 	@N=10000 LOAD=10s MEMORY=14 PROFILES="$${PROFILES:-default}" scripts/scale
 
 soak: ## Run the long resource tests: CPU, latency and memory under attack

@@ -1,7 +1,6 @@
 package relay
 
 import (
-	"slices"
 	"time"
 
 	pb "github.com/libp2p/go-libp2p-pubsub/pb"
@@ -18,11 +17,16 @@ import (
 // where this node hears everything before its neighbours do.
 // While a link has shown nothing but was always called off, every fourth message
 // is not called off, so that an honest peer gets its chance.
+// Under siege (see outside.go) all this goes faster, and what a link showed long ago
+// counts no more. Who is condemned wrongly clears himself with the first message that
+// he offers us.
 const (
-	// enoughToJudge is how many messages a link must have seen.
+	// enoughToJudge is how many messages a link must have seen, half of it under siege.
 	enoughToJudge = 40
-	// condemnEvery is how often one silent link of a mesh is given up.
+	// condemnEvery is how often one silent link of a mesh is given up, and
+	// condemnSoon how often that is under siege.
 	condemnEvery = 3 * time.Second
+	condemnSoon  = time.Second
 	// judgeAfter is how long a link must have stood.
 	judgeAfter = 20 * time.Second
 	// silentShare is the share of messages below which a link counts as silent.
@@ -30,9 +34,6 @@ const (
 	// silentAllowed is how many silent links a mesh bears: a node whose clock is
 	// wrong is silent too, and shall keep its place.
 	silentAllowed = 1
-	// siegeShare is the share of a topic's peers from which on silence isn't a few
-	// nodes' misfortune any more. Then none is borne, inside the mesh or out.
-	siegeShare = 0.2
 	// silentFor is how long a silent peer stays out of the meshes unless it
 	// shows something.
 	silentFor = 10 * time.Minute
@@ -40,18 +41,18 @@ const (
 	conductWindow = 400
 	// capableFor is how long having sent an IDONTWANT proves the ability.
 	capableFor = 10 * time.Minute
-	// suspectAfter is how many called-off messages without a sign make a suspect.
+	// suspectAfter is how many called-off messages without a sign make a suspect, and
+	// suspectSoon how many do under siege.
 	suspectAfter = 20
-	// probeEvery is the share of messages that suspects are tried with.
+	suspectSoon  = 5
+	// probeEvery is the share of messages that suspects are tried with. It is half of
+	// them under siege.
 	probeEvery = 4
 )
 
 // conduct is the part of a peer's state that tells useful from silent.
 type conduct struct {
-	// outside counts, by topic, what a peer that isn't in the mesh could have
-	// offered (IHAVE) and what it did. Who has news offers them to some of his
-	// peers each heartbeat, so that nobody honest is mute for long.
-	outside     map[string]*link
+	outside     map[string]*chance // by topic, while the peer isn't in the mesh
 	silentUntil time.Time
 	dontWantAt  time.Time
 	dontWants   ring
@@ -70,13 +71,19 @@ type mesh struct {
 	// inside and outside count who brings first copies: mesh peers or others.
 	inside, outside float64
 	condemnedAt     time.Time
-	besieged        bool
+	// What look saw last: whether silence is common, whether a peer works outside the
+	// mesh, and whether one works anywhere.
+	accepted               int
+	lookedAt               time.Time
+	besieged, spare, works bool
 }
 
 type link struct {
 	since           time.Time
 	expected, shown float64
 	calledOff       float64 // messages that prove nothing
+	missed          float64 // expected since it showed something
+	shownAt         time.Time
 }
 
 // shows is the benefit of the doubt, and what is left of it.
@@ -84,58 +91,17 @@ func (l *link) shows() bool {
 	return l.expected < enoughToJudge || l.shown >= silentShare*l.expected
 }
 
-// ring remembers a few message keys.
-type ring struct {
-	keys []uint64
-	next int
-}
-
-const ringSize = 64
-
-func (r *ring) has(k uint64) bool { return slices.Contains(r.keys, k) }
-
-func (r *ring) add(k uint64) {
-	if len(r.keys) < ringSize {
-		r.keys = append(r.keys, k)
-		return
+// silent tells whether a link of a mesh has earned to be given up.
+func (m *mesh) silent(l *link, now time.Time) bool {
+	if now.Sub(l.since) < judgeAfter {
+		return false
 	}
-	r.keys[r.next] = k
-	r.next = (r.next + 1) % ringSize
+	return !l.shows() || m.besieged && l.missed >= enoughToJudge/2 && now.Sub(l.shownAt) >= lapseAfter
 }
 
-func (r *ring) remove(k uint64) {
-	for i, x := range r.keys {
-		if x == k {
-			r.keys[i] = 0
-		}
-	}
-}
-
-// fadingSet remembers the last few hundred keys and when they were added.
-type fadingSet struct {
-	keys []uint64
-	at   []time.Time
-	next int
-}
-
-const fadingSetSize = 256
-
-func (c *fadingSet) add(k uint64, now time.Time) {
-	if i := slices.Index(c.keys, k); i >= 0 {
-		c.at[i] = now
-		return
-	}
-	if len(c.keys) < fadingSetSize {
-		c.keys, c.at = append(c.keys, k), append(c.at, now)
-		return
-	}
-	c.keys[c.next], c.at[c.next] = k, now
-	c.next = (c.next + 1) % fadingSetSize
-}
-
-func (c *fadingSet) has(k uint64, now time.Time, age time.Duration) bool {
-	i := slices.Index(c.keys, k)
-	return i >= 0 && now.Sub(c.at[i]) < age
+func (l *link) show(now time.Time) {
+	l.shown++
+	l.missed, l.shownAt = 0, now
 }
 
 // meshOf returns the mesh of a topic, made if need be. mu is held.
@@ -171,6 +137,7 @@ func (b *peerBook) grafted(p peer.ID, topic string) int {
 		ps.links = map[string]*link{}
 	}
 	ps.links[topic] = l
+	delete(ps.outside, topic)
 	return len(m.links)
 }
 
@@ -193,14 +160,11 @@ func (b *peerBook) pruned(p peer.ID, topic string) (size int, was bool) {
 func (b *peerBook) left(topic string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if m, ok := b.meshes[topic]; ok {
-		for p := range m.links {
-			if ps, ok := b.peers[p]; ok {
-				delete(ps.links, topic)
-			}
-		}
-		delete(b.meshes, topic)
+	for _, ps := range b.peers {
+		delete(ps.links, topic)
+		delete(ps.outside, topic)
 	}
+	delete(b.meshes, topic)
 }
 
 // arriving notes that a message reached the gate.
@@ -237,125 +201,83 @@ func (b *peerBook) accepted(from peer.ID, topic string, key uint64, size int) {
 	bringer.unproven.give(1)
 	bringer.proven = min(provenMax, bringer.proven+1)
 	bringer.showed(now)
+	if b.lenient() {
+		return
+	}
 	m := b.meshOf(topic)
+	m.accepted++
 	if _, in := m.links[from]; in {
 		m.inside++
 	} else {
 		m.outside++
+		b.offers(bringer, topic, m, now)
 	}
 	if m.inside+m.outside >= conductWindow {
 		m.inside, m.outside = m.inside/2, m.outside/2
 	}
+	b.look(topic, m, now)
 	calledOff := size >= b.relay.profile.IDontWantSize && !m.probes.has(key)
 	m.suspects = false
+	suspect := float64(suspectAfter)
+	if m.besieged {
+		suspect = suspectSoon
+	}
 	for p, l := range m.links {
 		ps := b.state(p)
 		switch {
 		case p == from:
 			l.expected++
-			l.shown++
+			l.show(now)
 		case ps.dontWants.has(key):
 			l.expected++
-			l.shown++
+			l.show(now)
 			ps.showed(now)
 		case !calledOff || now.Sub(ps.dontWantAt) < capableFor && !ps.dontWantAt.IsZero():
 			l.expected++
+			l.missed++
 		default:
 			l.calledOff++
 		}
 		if l.expected+l.calledOff >= conductWindow {
 			l.expected, l.shown, l.calledOff = l.expected/2, l.shown/2, l.calledOff/2
 		}
-		if l.calledOff >= suspectAfter && l.shown < silentShare*(l.expected+l.calledOff) {
+		if l.calledOff >= suspect && l.shown < silentShare*(l.expected+l.calledOff) {
 			m.suspects = true
 		}
 	}
-	b.outsiders(from, topic, m)
 	b.condemn(topic, m, now)
 }
 
-// outsiders are expected to offer at least some of what others bring. It also looks
-// how common silence is. mu is held.
-func (b *peerBook) outsiders(from peer.ID, topic string, m *mesh) {
-	st := b.relay.shards.get(topic)
-	if st == nil {
+// condemn takes its standing from one silent link, if there is one and somebody
+// could take its place. One at a time: its successor is to be given a chance. Under
+// siege it is enough that somebody works: a small mesh is better than one of leeches.
+func (b *peerBook) condemn(topic string, m *mesh, now time.Time) {
+	every, allowed := condemnEvery, silentAllowed
+	switch {
+	case m.besieged && m.works:
+		every, allowed = condemnSoon, 0
+	case !m.spare || len(m.links) < b.relay.profile.DLow || b.ahead(m):
 		return
 	}
-	all, silent := 0, 0
-	for p, ps := range b.peers {
-		if _, announced := ps.topics[st.shard]; !announced || !ps.online {
-			continue
-		}
-		l, inside := m.links[p]
-		if !inside {
-			l = ps.outsider(topic, b.now())
-			if p != from {
-				l.expected++
-			}
-			if l.expected >= conductWindow {
-				l.expected, l.shown = l.expected/2, l.shown/2
-			}
-		}
-		if all++; !l.shows() {
-			silent++
-		}
-	}
-	m.besieged = silent > silentAllowed && float64(silent) > siegeShare*float64(all)
-}
-
-func (c *conduct) outsider(topic string, now time.Time) *link {
-	l := c.outside[topic]
-	if l == nil {
-		if c.outside == nil {
-			c.outside = map[string]*link{}
-		}
-		l = &link{since: now}
-		c.outside[topic] = l
-	}
-	return l
-}
-
-// mute tells whether a peer outside the meshes has had every chance to offer something
-// and never did, on a topic where many do so while others work.
-func (b *peerBook) mute(ps *peerState, now time.Time) bool {
-	if b.lenient() {
-		return false
-	}
-	for topic, l := range ps.outside {
-		if l.shows() || now.Sub(l.since) < judgeAfter {
-			continue
-		}
-		if m := b.meshes[topic]; m != nil && m.besieged && !b.ahead(m) && b.spare(topic, now) {
-			return true
-		}
-	}
-	return false
-}
-
-// condemn takes its standing from one silent link, if there is one and somebody
-// could take its place. One at a time: its successor is to be given a chance.
-func (b *peerBook) condemn(topic string, m *mesh, now time.Time) {
-	if b.lenient() || len(m.links) < b.relay.profile.DLow || now.Sub(m.condemnedAt) < condemnEvery || b.ahead(m) {
+	if now.Sub(m.condemnedAt) < every {
 		return
 	}
 	var silent []*peerState
 	for p, l := range m.links {
-		ps := b.state(p)
-		if !l.shows() && now.Sub(l.since) >= judgeAfter && now.After(ps.silentUntil) {
+		if ps := b.state(p); m.silent(l, now) && now.After(ps.silentUntil) {
 			silent = append(silent, ps)
 		}
 	}
-	if len(silent) == 0 || len(silent) <= silentAllowed && !m.besieged {
-		return
-	}
-	if m.condemnedAt = now; b.spare(topic, now) {
+	if len(silent) > allowed {
+		m.condemnedAt = now
 		silent[0].silentUntil = now.Add(silentFor)
 	}
 }
 
 // ahead tells whether this node hears things before its neighbours do: most of
 // its mesh is silent, and yet it is the mesh that brings the news. Then silence
-// says nothing about those who are silent.
+// says nothing about those who are silent. A node whose mesh one honest peer shares
+// with many leeches looks the same; it is the peers outside that tell the two apart.
 func (b *peerBook) ahead(m *mesh) bool {
 	shows := 0
 	for _, l := range m.links {
@@ -364,23 +286,6 @@ func (b *peerBook) ahead(m *mesh) bool {
 		}
 	}
 	return 2*shows < len(m.links) && m.inside >= m.outside
-}
-
-// spare tells whether a peer outside the mesh works on the topic.
-func (b *peerBook) spare(topic string, now time.Time) bool {
-	st := b.relay.shards.get(topic)
-	if st == nil {
-		return false
-	}
-	for _, ps := range b.peers {
-		if !ps.streamed || ps.links[topic] != nil || ps.showedAt.IsZero() || now.Sub(ps.showedAt) >= showedFor {
-			continue
-		}
-		if _, announced := ps.topics[st.shard]; announced && !now.Before(ps.silentUntil) {
-			return true
-		}
-	}
-	return false
 }
 
 func (b *peerBook) lenient() bool { return b.relay.lenient || b.relay.profile.KeepSilent }
@@ -393,7 +298,11 @@ func (b *peerBook) probe(topic string, data []byte) bool {
 	if !ok || !m.suspects || b.lenient() {
 		return false
 	}
-	if m.arrivals++; m.arrivals%probeEvery != 0 {
+	every := probeEvery
+	if m.besieged {
+		every /= 2
+	}
+	if m.arrivals++; m.arrivals%every != 0 {
 		return false
 	}
 	m.probes.add(messageKey(dataID(data)))
@@ -410,10 +319,13 @@ func (b *peerBook) duplicate(from peer.ID, topic string, key uint64) {
 	if !m.recent.has(key) {
 		return
 	}
-	ps.showed(b.now())
+	now := b.now()
 	if l, ok := m.links[from]; ok {
-		l.shown++
+		ps.showed(now)
+		l.show(now)
+		return
 	}
+	b.offers(ps, topic, m, now)
 }
 
 // overheard credits what a peer says it has.
@@ -438,10 +350,7 @@ func (b *peerBook) overheard(from peer.ID, c *pb.ControlMessage) {
 		}
 		for _, id := range x.MessageIDs[:min(len(x.MessageIDs), ringSize)] {
 			if m.recent.has(messageKey(id)) {
-				ps.showed(now)
-				if l := ps.outside[x.GetTopicID()]; l != nil {
-					l.shown++
-				}
+				b.offers(ps, x.GetTopicID(), m, now)
 				break
 			}
 		}

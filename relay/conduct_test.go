@@ -179,7 +179,7 @@ func TestWrongClockKeepsTheMesh(t *testing.T) {
 				require.GreaterOrEqual(t, wrong.Score(h.ID()), 0.0, "second %d", i/14)
 			}
 		}
-		require.GreaterOrEqual(t, len(wrong.Mesh(shard)), relay.Classic().DLow)
+		require.GreaterOrEqual(t, len(wrong.Mesh(shard)), relay.Default().DLow)
 	})
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -25,7 +26,7 @@ func (r *Relay) gate(ctx context.Context, from peer.ID, msg *pubsub.Message) pub
 	}
 	if own, ok := msg.ValidatorData.(*ownMessage); ok {
 		own.fresh = true // judged by Publish
-		r.deliver(st, from, own.in.Message, true)
+		r.deliver(st, from, own.in.Message, delivery{lent: true})
 		return pubsub.ValidationAccept
 	}
 	m, err := message.Decode(msg.Data)
@@ -43,7 +44,7 @@ func (r *Relay) gate(ctx context.Context, from peer.ID, msg *pubsub.Message) pub
 	switch verdict {
 	case message.Accept:
 		r.peers.accepted(from, st.topic, messageKey(msg.ID), len(msg.Data))
-		r.deliver(st, from, m, true)
+		r.deliver(st, from, m, delivery{lent: true})
 		r.keep(ctx, st, m, len(msg.Data))
 		return pubsub.ValidationAccept
 	case message.Reject:
@@ -181,16 +182,32 @@ func (r *Relay) Deliver(s sharding.Shard, from peer.ID, m *message.Message) bool
 	if st == nil || r.closed.Load() {
 		return false
 	}
-	return r.deliver(st, from, m, false)
+	return r.deliver(st, from, m, delivery{})
 }
 
 // Delivered tells whether a message was delivered within the last ten minutes at
 // least, and its timestamp, in Unix nanoseconds.
 func (r *Relay) Delivered(s sharding.Shard, h message.Hash) (timestamp int64, yes bool) {
 	if st := r.shards.get(s.PubsubTopic()); st != nil {
-		return st.known.get(r.seed, h)
+		timestamp, yes, _ = st.known.get(r.key().sum(h))
 	}
-	return 0, false
+	return timestamp, yes
+}
+
+// Had is Delivered for messages that a reader wanted when they came.
+func (r *Relay) Had(s sharding.Shard, h message.Hash) (timestamp int64, yes bool) {
+	if st := r.shards.get(s.PubsubTopic()); st != nil {
+		timestamp, _, yes = st.known.get(r.key().sum(h))
+	}
+	return timestamp, yes
+}
+
+// Know has a message pass for delivered from now on, without delivering it: readers
+// have had what it says.
+func (r *Relay) Know(s sharding.Shard, h message.Hash, timestamp int64) {
+	if st := r.shards.get(s.PubsubTopic()); st != nil {
+		st.known.add(r.key().sum(h), timestamp, true, time.Now())
+	}
 }
 
 // Remember sets whether what was delivered on a shard is remembered however long ago
@@ -198,25 +215,39 @@ func (r *Relay) Delivered(s sharding.Shard, h message.Hash) (timestamp int64, ye
 // long as older messages may still come by [Relay.Deliver].
 func (r *Relay) Remember(s sharding.Shard, on bool) { r.shards.ensure(s).known.keep(on) }
 
-// deliver gives a message to those who want it. lent says that its bytes are the
-// router's.
-func (r *Relay) deliver(st *shardState, from peer.ID, m *message.Message, lent bool) bool {
+// delivery says of a message that its bytes are the router's, or that it comes from a
+// store.
+type delivery struct{ lent, stored bool }
+
+// deliver gives a message to those who want it. What came while no reader wanted it goes
+// to readers when it comes again.
+func (r *Relay) deliver(st *shardState, from peer.ID, m *message.Message, d delivery) bool {
 	hash, now := m.Hash(st.topic), r.cfg.Now()
-	if !st.known.add(r.seed, hash, m.Timestamp, now) {
+	st.delivering.RLock()
+	defer st.delivering.RUnlock()
+	if st.frozen {
+		return false
+	}
+	readers := st.currentReaders()
+	wanted := slices.ContainsFunc(readers, func(s *Subscription) bool { return !s.service && s.wants(m.ContentTopic) })
+	news, first := st.known.add(r.key().sum(hash), m.Timestamp, wanted, time.Now())
+	if !news && !first {
 		st.traffic.duplicates.Add(1)
 		return false
 	}
-	st.traffic.deliver(m)
+	if news {
+		st.traffic.deliver(m)
+	}
 	var env *Envelope
-	for _, sub := range st.currentReaders() {
-		if !sub.wants(m.ContentTopic) {
+	for _, sub := range readers {
+		if !sub.wants(m.ContentTopic) || sub.service && (!news || d.stored) {
 			continue
 		}
 		if env == nil {
-			if lent {
+			if d.lent {
 				m = m.Clone()
 			}
-			env = &Envelope{Shard: st.shard, Message: m, Hash: hash, From: from, ReceivedAt: now}
+			env = &Envelope{Shard: st.shard, Message: m, Hash: hash, From: from, ReceivedAt: now, Stored: d.stored}
 		}
 		sub.push(env)
 	}

@@ -1,7 +1,8 @@
 package relay
 
 import (
-	"hash/maphash"
+	"crypto/sha256"
+	"encoding/binary"
 	"sync"
 	"time"
 
@@ -14,33 +15,71 @@ const (
 	knownFor = 10 * time.Minute
 	// maxKnown bounds each half of the memory.
 	maxKnown = 1 << 18
+	// knownLead is how far ahead of its arrival a timestamp counts when it is noted how
+	// far the memory reaches back.
+	knownLead = 5 * time.Minute
 )
+
+// knownKey keys the sums by which messages are remembered, so that strangers can't
+// foresee them.
+type knownKey [16]byte
+
+// sum is of 64 bits.
+func (k *knownKey) sum(h message.Hash) uint64 {
+	var b [len(k) + len(h)]byte
+	copy(b[:], k[:])
+	copy(b[len(k):], h[:])
+	s := sha256.Sum256(b[:])
+	return binary.LittleEndian.Uint64(s[:])
+}
 
 // known remembers by their hashes which messages were delivered, whichever way they
 // came. GossipSub's own memory is shorter and knows messages by their bytes.
 type known struct {
 	mu         sync.Mutex
-	young, old map[uint64]int64 // timestamps
+	young, old half
 	turned     time.Time
-	ageless    bool // nothing is forgotten for its age
+	ageless    bool  // nothing is forgotten for its age
+	forgotten  int64 // nothing newer was
 }
 
-// add returns false if the message was there. Hashes are kept by a sum of 64 bits
-// that strangers can't foresee.
-func (k *known) add(seed maphash.Seed, h message.Hash, timestamp int64, now time.Time) bool {
-	sum := maphash.Bytes(seed, h[:])
+// half is one half of the memory; newest is the newest timestamp in it.
+type half struct {
+	m      map[uint64]knownEntry
+	newest int64
+}
+
+// knownEntry is a message that came. Had is set if a reader of the application wanted it.
+type knownEntry struct {
+	timestamp int64
+	had       bool
+}
+
+// add tells whether the message is news here, and whether it is to readers, of whom one
+// wants it. now has a monotonic part.
+func (k *known) add(sum uint64, timestamp int64, wanted bool, now time.Time) (news, first bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	age := now.Sub(k.turned)
-	if k.young == nil || (age >= knownFor || age < 0) && !k.ageless || len(k.young) >= maxKnown {
-		k.old, k.young, k.turned = k.young, map[uint64]int64{}, now
+	if k.young.m == nil || now.Sub(k.turned) >= knownFor && !k.ageless || len(k.young.m) >= maxKnown {
+		k.turn(now)
 	}
-	if _, ok := k.young[sum]; ok {
-		return false
+	e, young := k.young.m[sum]
+	if !young {
+		e.had = k.old.m[sum].had
 	}
-	k.young[sum] = timestamp
-	_, ok := k.old[sum]
-	return !ok
+	_, old := k.old.m[sum]
+	news, first = !young && !old, wanted && !e.had
+	k.young.m[sum] = knownEntry{timestamp, e.had || wanted}
+	if lead := time.Now().Add(knownLead).UnixNano(); timestamp <= lead {
+		k.young.newest = max(k.young.newest, timestamp)
+	}
+	return news, first
+}
+
+// turn forgets the older half. mu is held.
+func (k *known) turn(now time.Time) {
+	k.forgotten = max(k.forgotten, k.old.newest)
+	k.old, k.young, k.turned = k.young, half{m: map[uint64]knownEntry{}}, now
 }
 
 func (k *known) keep(on bool) {
@@ -49,12 +88,12 @@ func (k *known) keep(on bool) {
 	k.ageless = on
 }
 
-func (k *known) get(seed maphash.Seed, h message.Hash) (timestamp int64, ok bool) {
-	sum := maphash.Bytes(seed, h[:])
+func (k *known) get(sum uint64) (timestamp int64, came, had bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if timestamp, ok = k.young[sum]; !ok {
-		timestamp, ok = k.old[sum]
+	e, ok := k.young.m[sum]
+	if !ok {
+		e, ok = k.old.m[sum]
 	}
-	return timestamp, ok
+	return e.timestamp, ok, e.had
 }

@@ -8,7 +8,7 @@ import (
 )
 
 // Profile is a set of GossipSub parameters (29/WAKU2-CONFIG). All profiles
-// speak the same wire and mix in one mesh. Start from Classic or Fleet and
+// speak the same wire and mix in one mesh. Start from Default or Fleet and
 // change fields.
 type Profile struct {
 	// Name labels the profile in logs.
@@ -70,7 +70,7 @@ func Default() Profile {
 	p := Classic()
 	p.Name = "default"
 	p.D, p.DLow, p.DHigh, p.DScore, p.DOut = 4, 2, 4, 3, 1
-	p.HistoryLength, p.HistoryGossip = 5, 2
+	p.DLazy, p.HistoryLength, p.HistoryGossip = 5, 5, 2
 	p.ForwardDelay, p.EagerShare = 150*time.Millisecond, 0.3
 	return p
 }

@@ -20,6 +20,8 @@ type Receipt struct {
 	Hash message.Hash
 	// Peers is the number of peers the message was queued for.
 	Peers int
+	// To names them.
+	To []peer.ID
 	// LowMesh is true when that is less than the profile's DLow: the message
 	// may not get far.
 	LowMesh bool
@@ -150,7 +152,8 @@ func (r *router) hand(ctx context.Context, st *shardState, data []byte, in *mess
 	}
 	rc := Receipt{
 		Hash:      in.Message.Hash(st.topic),
-		Peers:     b.handed,
+		Peers:     len(b.handed),
+		To:        b.handed,
 		Duplicate: !own.fresh,
 	}
 	if rc.LowMesh = !rc.Duplicate && rc.Peers < r.profile.DLow; rc.LowMesh && st.fewPeers.due(r.cfg.Now(), time.Minute) {
@@ -201,7 +204,7 @@ func (r *router) handle(st *shardState) (*pubsub.Topic, error) {
 type batch struct {
 	router *router
 	out    []outgoing
-	handed int
+	handed []peer.ID
 	done   chan struct{}
 }
 

@@ -77,7 +77,7 @@ var ErrNotSubscribed = errors.New("relay: not subscribed to this shard")
 
 // Config holds what a Relay can be told. The zero value works.
 type Config struct {
-	// Profile is the set of GossipSub parameters. Zero: Classic().
+	// Profile is the set of GossipSub parameters. Zero: Default().
 	Profile Profile
 	// MaxMessageSize is the largest encoded message in bytes, published or
 	// forwarded. Zero: message.DefaultMaxSize.
@@ -90,9 +90,17 @@ type Config struct {
 	Logger *slog.Logger
 	// Now is the clock. Nil: time.Now.
 	Now func() time.Time
+	// MemoryKey returns what keys the sums of [Known]. It is called before the first
+	// message is delivered, and may take a moment. Nil: a new one.
+	MemoryKey func() [16]byte
 	// OnEvent is called for every Event, from the relay's own goroutines. It
 	// must not block and must not call back into the Relay. Nil: none.
 	OnEvent func(Event)
+	// OnTraffic is called for every copy of a message that comes from a peer or is
+	// queued for one, before it is judged, on shards that were ever subscribed or given
+	// rules. Data is to be read only, and not kept. It must be quick, and must not call
+	// back into the Relay. Nil: none.
+	OnTraffic func(s sharding.Shard, data []byte, out bool)
 }
 
 // Relay is a node's part in the meshes of its shards. Its methods are safe for
@@ -107,6 +115,7 @@ type Relay struct {
 	router  atomic.Pointer[router] // nil: paused, or closed
 
 	seed     maphash.Seed
+	key      func() *knownKey
 	shards   shardTable
 	peers    *peerBook
 	notifiee network.Notifiee
@@ -133,7 +142,7 @@ func New(h host.Host, cfg Config) (*Relay, error) {
 		return nil, errors.New("relay: a host is required")
 	}
 	if cfg.Profile == (Profile{}) {
-		cfg.Profile = Classic()
+		cfg.Profile = Default()
 	}
 	if err := cfg.Profile.validate(); err != nil {
 		return nil, err
@@ -164,6 +173,7 @@ func New(h host.Host, cfg Config) (*Relay, error) {
 		cfg:     cfg,
 		profile: cfg.Profile,
 		seed:    maphash.MakeSeed(),
+		key:     sync.OnceValue(func() *knownKey { return newKey(cfg.MemoryKey) }),
 		log:     cfg.Logger,
 	}
 	r.life, r.end = context.WithCancel(context.Background())

@@ -75,6 +75,14 @@ type shardState struct {
 
 	overloads, panics, fewPeers pace
 
+	// delivering is held while a message is noted and given to readers, and alone to see
+	// both at one moment. It guards frozen, after which nothing is delivered. unread is
+	// what readers that were closed hadn't taken.
+	delivering sync.RWMutex
+	frozen     bool
+	unreadMu   sync.Mutex
+	unread     []unread
+
 	mu     sync.Mutex // orders joining and leaving
 	handle *pubsub.Topic
 	leave  pubsub.RelayCancelFunc

@@ -20,14 +20,23 @@ const (
 	// crowdPenalty is what a peer costs that came late to a crowded address.
 	// It is far from the gossip threshold: mesh slots are lost, gossip isn't.
 	crowdPenalty = -20
-	// silentPenalty only has to be below zero.
-	silentPenalty = -1
+	// silentPenalty is more than who worked until lately can have earned (P1 and P2),
+	// on two shards if need be, and far from the gossip threshold.
+	silentPenalty = -25
+	// mutePenalty is what silence outside a besieged mesh costs: no gossip is wasted
+	// on who does nothing with it. The first offer that the peer makes is heard all
+	// the same and ends it.
+	mutePenalty = gossipThreshold - 20
 	// standing is what a working peer has and a silent one hasn't. Half of it
 	// is the threshold of opportunistic grafting, so that this begins when
 	// most of a mesh is idle and never on a quiet shard.
 	standing = 1
 	// showedFor is how long having shown something gives standing outside a mesh.
-	showedFor = time.Minute
+	showedFor = 30 * time.Second
+	// creditFor is how long the router remembers who brought which message first. It
+	// takes as much memory as all the rest of a busy node's router, and is used until
+	// the message is judged.
+	creditFor = 30 * time.Second
 
 	inspectInterval = 5 * time.Second
 )
@@ -53,7 +62,7 @@ func (r *Relay) scoreParams() *pubsub.PeerScoreParams {
 		DecayInterval:             12 * time.Second,
 		DecayToZero:               0.01,
 		RetainScore:               10 * time.Minute,
-		SeenMsgTTL:                seenTTL,
+		SeenMsgTTL:                creditFor,
 	}
 }
 
@@ -88,11 +97,15 @@ func (r *Relay) appScore(p peer.ID) float64 {
 		score += crowdPenalty
 	}
 	switch {
+	case b.lenient():
+		score += standing
+	case b.mute(ps, now):
+		score += mutePenalty
 	case now.Before(ps.silentUntil):
 		score += silentPenalty
 	case ps.hasStanding(now):
 		score += standing
-	case b.mute(ps, now):
+	case b.newcomer(ps):
 		score += silentPenalty
 	}
 	return score

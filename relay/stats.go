@@ -114,7 +114,7 @@ const otherTopics = "other"
 
 type shardTraffic struct {
 	delivered, rejected, ignored, overload, panics, duplicates atomic.Uint64
-	in, out, bytesIn, bytesOut, lost                           atomic.Uint64
+	in, out, bytesIn, bytesOut, lost, bytes                    atomic.Uint64
 	asked                                                      sync.Map // content topic → *atomic.Uint64
 	other                                                      atomic.Uint64
 }
@@ -125,6 +125,7 @@ func (t *shardTraffic) ask(contentTopic string) {
 
 func (t *shardTraffic) deliver(m *message.Message) {
 	t.delivered.Add(1)
+	t.bytes.Add(uint64(m.Size()))
 	c, ok := t.asked.Load(m.ContentTopic)
 	if !ok {
 		t.other.Add(uint64(m.Size()))

@@ -28,6 +28,8 @@ type Envelope struct {
 	From peer.ID
 	// ReceivedAt is the relay's clock at the last verdict.
 	ReceivedAt time.Time
+	// Stored is true for what [Relay.Restore] brought.
+	Stored bool
 }
 
 // LossError tells a reader that messages were dropped because it read too
@@ -35,6 +37,8 @@ type Envelope struct {
 type LossError struct {
 	// Count is the number of messages lost since the last LossError.
 	Count uint64
+	// Hashes are those of the messages, the last few thousand if they were more.
+	Hashes []message.Hash
 }
 
 // Error implements error.
@@ -53,6 +57,9 @@ type SubscribeConfig struct {
 	// Passive doesn't join the shard's mesh and doesn't keep it: it gets what
 	// comes while others do, and what [Relay.Deliver] brings.
 	Passive bool
+	// Service is for what isn't a reader of the application: what only such have got
+	// doesn't count as had, and goes to readers when it comes again.
+	Service bool
 }
 
 // Subscription is one reader of a shard. Its methods are safe for concurrent
@@ -62,6 +69,7 @@ type Subscription struct {
 	st      *shardState
 	buffer  int
 	passive bool
+	service bool
 	topics  atomic.Pointer[map[string]struct{}]
 	total   atomic.Uint64
 
@@ -70,9 +78,13 @@ type Subscription struct {
 	head  int
 	count int
 	lost  uint64
-	ended bool
-	wake  chan struct{}
-	done  chan struct{}
+	// dropped are the hashes of those, a ring when it is full.
+	dropped []message.Hash
+	told    []error
+	stalled bool // takes nothing
+	ended   bool
+	wake    chan struct{}
+	done    chan struct{}
 }
 
 // Subscribe joins the shard's mesh, if this is the first Subscription that isn't
@@ -92,7 +104,7 @@ func (r *Relay) Subscribe(s sharding.Shard, cfg SubscribeConfig) (*Subscription,
 	sub := &Subscription{
 		relay:  r,
 		st:     st,
-		buffer: cfg.Buffer, passive: cfg.Passive,
+		buffer: cfg.Buffer, passive: cfg.Passive, service: cfg.Service,
 		wake: make(chan struct{}, 1),
 		done: make(chan struct{}),
 	}
@@ -114,6 +126,7 @@ func (r *Relay) Subscribe(s sharding.Shard, cfg SubscribeConfig) (*Subscription,
 	}
 	readers := append(slices.Clone(st.currentReaders()), sub)
 	st.readers.Store(&readers)
+	sub.takeOver()
 	if r.closed.Load() { // Close may have passed this shard already
 		sub.end()
 	}
@@ -190,6 +203,7 @@ func (s *Subscription) changeTopics(change func(map[string]struct{})) {
 	}
 	change(next)
 	s.topics.Store(&next)
+	defer s.takeOver()
 	for t := range next {
 		s.st.traffic.ask(t)
 	}
@@ -221,6 +235,7 @@ func (s *Subscription) push(env *Envelope) {
 		s.queue[(s.head+s.count)%len(s.queue)] = env
 		s.count++
 	default:
+		s.drop(s.queue[s.head].Hash)
 		s.queue[s.head] = env
 		s.head = (s.head + 1) % len(s.queue)
 		firstLoss = s.lost == 0
@@ -233,6 +248,33 @@ func (s *Subscription) push(env *Envelope) {
 	if firstLoss {
 		s.relay.emit(Event{Kind: ReaderLost, Shard: s.st.shard})
 	}
+}
+
+// maxDropped bounds the hashes of one LossError.
+const maxDropped = 4096
+
+// drop notes which message is lost. mu is held, and lost isn't counted yet.
+func (s *Subscription) drop(h message.Hash) {
+	switch {
+	case s.service:
+	case len(s.dropped) < maxDropped:
+		s.dropped = append(s.dropped, h)
+	default:
+		s.dropped[s.lost%maxDropped] = h
+	}
+}
+
+// Offer gives the Subscription's reader a message that it lost. It returns false if there
+// is no room for it.
+func (s *Subscription) Offer(env *Envelope) bool {
+	s.mu.Lock()
+	full := s.count >= s.buffer
+	s.mu.Unlock()
+	if full {
+		return false
+	}
+	s.push(env)
+	return true
 }
 
 func (s *Subscription) grow() {
@@ -274,9 +316,14 @@ func (s *Subscription) take() (*Envelope, error) {
 	switch {
 	case s.ended:
 		return nil, fmt.Errorf("relay: subscription: %w", net.ErrClosed)
+	case len(s.told) > 0:
+		err := s.told[0]
+		s.told = s.told[1:]
+		s.signal()
+		return nil, err
 	case s.lost > 0:
-		err := &LossError{Count: s.lost}
-		s.lost = 0
+		err := &LossError{Count: s.lost, Hashes: s.dropped}
+		s.lost, s.dropped = 0, nil
 		s.signal()
 		return nil, err
 	case s.count == 0:
@@ -289,7 +336,7 @@ func (s *Subscription) take() (*Envelope, error) {
 func (s *Subscription) takeMore() *Envelope {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.ended || s.lost > 0 || s.count == 0 {
+	if s.ended || s.lost > 0 || len(s.told) > 0 || s.count == 0 {
 		return nil
 	}
 	return s.pop()
@@ -299,6 +346,7 @@ func (s *Subscription) takeMore() *Envelope {
 func (s *Subscription) pop() *Envelope {
 	env := s.queue[s.head]
 	s.queue[s.head] = nil
+	s.stalled = false
 	s.head = (s.head + 1) % len(s.queue)
 	s.count--
 	if s.count > 0 {
@@ -371,7 +419,32 @@ func (s *Subscription) end() {
 	defer s.mu.Unlock()
 	if !s.ended {
 		s.ended = true
+		s.leaveUnread()
 		s.queue, s.count = nil, 0
 		close(s.done)
+	}
+}
+
+// takeOver forgets what earlier readers left of what this one wants from now on.
+func (s *Subscription) takeOver() {
+	if s.service {
+		return
+	}
+	s.st.unreadMu.Lock()
+	defer s.st.unreadMu.Unlock()
+	s.st.unread = slices.DeleteFunc(s.st.unread, func(u unread) bool { return s.wants(u.topic) })
+}
+
+// leaveUnread notes what nobody takes any more. mu is held.
+func (s *Subscription) leaveUnread() {
+	if s.service {
+		return
+	}
+	s.st.unreadMu.Lock()
+	defer s.st.unreadMu.Unlock()
+	for i := range s.count {
+		if len(s.st.unread) < maxUnread {
+			s.st.unread = append(s.st.unread, s.st.unreadOf(s.relay, s.queue[(s.head+i)%len(s.queue)]))
+		}
 	}
 }

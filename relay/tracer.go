@@ -6,6 +6,8 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/status-im/shoal/sharding"
 )
 
 // tracer hears what the router does, mostly on its event loop. What one says that
@@ -116,23 +118,31 @@ func (t *tracer) RecvRPC(rpc *pubsub.RPC) {
 		if st := t.shards.get(m.GetTopic()); st != nil {
 			st.traffic.in.Add(1)
 			st.traffic.bytesIn.Add(uint64(len(m.Data)))
+			t.onTraffic(st.shard, m.Data, false)
 		}
 	}
 	countControl(&t.controlIn, rpc)
 }
 
 // SendRPC implements pubsub.RawTracer.
-func (t *tracer) SendRPC(rpc *pubsub.RPC, _ peer.ID) {
+func (t *tracer) SendRPC(rpc *pubsub.RPC, p peer.ID) {
 	for _, m := range rpc.Publish {
 		if st := t.shards.get(m.GetTopic()); st != nil {
 			st.traffic.out.Add(1)
 			st.traffic.bytesOut.Add(uint64(len(m.Data)))
+			t.onTraffic(st.shard, m.Data, true)
 		}
 	}
 	if t.publishing != nil && len(rpc.Publish) > 0 {
-		t.publishing.handed++
+		t.publishing.handed = append(t.publishing.handed, p)
 	}
 	countControl(&t.controlOut, rpc)
+}
+
+func (r *Relay) onTraffic(s sharding.Shard, data []byte, out bool) {
+	if r.cfg.OnTraffic != nil {
+		r.cfg.OnTraffic(s, data, out)
+	}
 }
 
 // DropRPC implements pubsub.RawTracer.

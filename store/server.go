@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -128,6 +130,10 @@ type Server struct {
 	budget *reqresp.Budget[peer.ID]
 	queue  *queue
 
+	// beds has room for a few of each processor's: what rests doesn't run.
+	beds    chan struct{}
+	resting sync.WaitGroup
+
 	exchanges *reqresp.Server
 	stats     struct {
 		success, badResponse, badRequest, tooMany, unavailable, failed, entries, bytes atomic.Uint64
@@ -142,6 +148,7 @@ func NewServer(h host.Host, source Source, cfg ServerConfig) *Server {
 		cfg:    cfg,
 		budget: reqresp.NewBudget[peer.ID](cfg.Rate, cfg.Burst, reqresp.DefaultBudgetKeys),
 		queue:  newQueue(cfg),
+		beds:   make(chan struct{}, 2*runtime.GOMAXPROCS(0)),
 	}
 	s.exchanges = reqresp.Serve(h, ID, reqresp.Config{
 		Service:     service,
@@ -163,7 +170,11 @@ func NewServer(h host.Host, source Source, cfg ServerConfig) *Server {
 const service = "waku.store"
 
 // Close ends running exchanges and waits for them. It is idempotent.
-func (s *Server) Close() error { return s.exchanges.Close() }
+func (s *Server) Close() error {
+	err := s.exchanges.Close()
+	s.resting.Wait()
+	return err
+}
 
 // Stats returns what the server has done so far.
 func (s *Server) Stats() ServerStats {
@@ -259,7 +270,7 @@ func (s *Server) query(ctx context.Context, from peer.ID, id string, q Query) ([
 	if err := s.turn(ctx, from); err != nil {
 		return nil, err
 	}
-	defer s.queue.leave(from)
+	defer s.rest(from)
 	page, err := s.page(ctx, q)
 	if err == nil {
 		err = context.Cause(ctx)
@@ -268,6 +279,19 @@ func (s *Server) query(ctx context.Context, from peer.ID, id string, q Query) ([
 		return nil, err
 	}
 	return s.reply(from, id, StatusSuccess, "OK", page), nil
+}
+
+// rest gives a turn back when everything else that was ready to run has run. An archive
+// in this process computes: where one question follows the other at once, a processor's
+// own queue is never empty, and Go looks after the network now and then only, so that
+// messages wait for seconds, whoever they are from.
+func (s *Server) rest(from peer.ID) {
+	s.resting.Go(func() {
+		s.beds <- struct{}{}
+		runtime.Gosched()
+		<-s.beds
+		s.queue.leave(from)
+	})
 }
 
 // page asks the archive.

@@ -97,7 +97,7 @@ func (n *Node) openArchive() {
 		return
 	}
 	cfg.archive = carefulArchive{cfg.archive}
-	n.storeServer = store.NewServer(n.host, cfg.archive, store.ServerConfig{OnFailure: func(from peer.ID, err error) {
+	n.storeServer = store.NewServer(n.host, servedArchive{cfg.archive, n.telemetry}, store.ServerConfig{OnFailure: func(from peer.ID, err error) {
 		n.cfg.logger.Debug("store: a question without an answer", "peer", from, "err", line(err))
 	}})
 	n.onClose(n.storeServer.Close)
@@ -137,7 +137,7 @@ func (s *shard) beginArchive() error {
 	if s.node.archiver == nil || s.archive.Load() != nil {
 		return nil
 	}
-	sub, err := s.node.relay.Subscribe(s.shard, relay.SubscribeConfig{Buffer: archiveBuffer, Passive: true})
+	sub, err := s.node.relay.Subscribe(s.shard, relay.SubscribeConfig{Buffer: archiveBuffer, Passive: true, Service: true})
 	if err != nil {
 		return err
 	}

@@ -20,7 +20,11 @@ type catchUp struct {
 	topics []string
 	// known returns the timestamp of a message that is known.
 	known func(message.Hash) (timestamp int64, ok bool)
-	hand  func(e store.Entry, from peer.ID) error
+	// skip tells of hashes that aren't worth asking for again, and refused is told of
+	// those whose messages weren't genuine. Both may be nil.
+	skip    func(message.Hash) bool
+	refused func(message.Hash)
+	hand    func(e store.Entry, from peer.ID) error
 }
 
 // read follows a walk of hashes to its end.
@@ -36,15 +40,20 @@ func (c *catchUp) read(ctx context.Context, w *storeWalk) error {
 		if err == nil {
 			err = order.check(page, known)
 		}
-		if errors.Is(err, store.ErrOrder) || errors.Is(err, store.ErrEndless) || errors.Is(err, store.ErrNotAsked) {
-			err = &store.AnswerError{Peer: w.peer, Err: err}
-			w.node.storeFailed(w.peer, err)
-		}
 		if err != nil {
-			return err
+			return w.blamed(err)
 		}
 	}
 	return nil
+}
+
+// blamed is an error, for which the peer that answered is left if it lied.
+func (w *storeWalk) blamed(err error) error {
+	if errors.Is(err, store.ErrOrder) || errors.Is(err, store.ErrEndless) || errors.Is(err, store.ErrNotAsked) {
+		err = &store.AnswerError{Peer: w.peer, Err: err}
+		w.node.storeFailed(w.peer, err)
+	}
+	return err
 }
 
 // fetch hands on those of page that are news, and notes the places of all.
@@ -53,7 +62,7 @@ func (c *catchUp) fetch(ctx context.Context, w *storeWalk, page []store.Entry, k
 	for _, e := range page {
 		if t, ok := c.known(e.Hash); ok {
 			known[e.Hash] = store.Key{Time: t, Hash: e.Hash}
-		} else {
+		} else if c.skip == nil || !c.skip(e.Hash) {
 			missing = append(missing, e.Hash)
 		}
 	}
@@ -72,6 +81,14 @@ func (c *catchUp) fetch(ctx context.Context, w *storeWalk, page []store.Entry, k
 		known[e.Hash] = e.Key()
 		if err := c.hand(e, w.peer); err != nil {
 			return err
+		}
+	}
+	if c.refused == nil {
+		return nil
+	}
+	for _, h := range missing {
+		if _, ok := known[h]; !ok {
+			c.refused(h)
 		}
 	}
 	return nil

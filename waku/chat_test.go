@@ -27,9 +27,8 @@ func TestSignedGroupChat(t *testing.T) {
 
 	seen := map[string]bool{}
 	for i, m := range members {
-		d, err := m.Send(within(t), lobby, []byte{byte(i)})
-		require.NoError(t, err)
-		require.Positive(t, d.Peers)
+		d := sent(t, m, lobby, []byte{byte(i)})
+		require.Positive(t, d.Status().Peers)
 		for _, r := range readers {
 			env := next(t, r)
 			require.Equal(t, []byte{byte(i)}, env.Message.Payload)

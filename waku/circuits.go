@@ -191,7 +191,7 @@ func (k *circuitKeeper) prune(wanted bool, unwanted string) (news bool) {
 		case !wanted:
 			why = unwanted
 		case n.peers.get(p) != c.remote:
-			why = connectionLost
+			why = n.peers.lastReason(p)
 		case !now.Before(c.expires):
 			why = "it wasn't renewed"
 		default:

@@ -1,6 +1,7 @@
 package waku
 
 import (
+	"context"
 	"maps"
 	"sync"
 	"time"
@@ -44,6 +45,8 @@ type clockWatch struct {
 	highest  time.Time // no message known is newer, except by the window
 	renewed  time.Time // monotonic time of the last new evidence
 	state    ClockHealth
+	doubt    time.Time // monotonic time since when the clock may be wrong
+	steady   time.Time // monotonic time of the last look before the clock was set
 }
 
 // witness is a signed message outside the window.
@@ -89,7 +92,7 @@ func (w *clockWatch) check() (jumped bool) {
 func (w *clockWatch) inside() {
 	w.observe(func() (Event, bool) {
 		recovered := w.state.Suspect
-		w.trusted = w.seen
+		w.trusted, w.doubt = w.seen, time.Time{}
 		if past := w.wall.Add(-5 * w.spread); past.After(w.highest) {
 			w.highest = past
 		}
@@ -161,10 +164,12 @@ func (w *clockWatch) observe(f func() (Event, bool)) (jumped bool) {
 func (w *clockWatch) look() time.Duration {
 	seen, wall := time.Now(), w.now().Round(0)
 	jump := wall.Sub(w.wall) - seen.Sub(w.seen)
+	before := w.seen
 	w.seen, w.wall = seen, wall
 	if jump.Abs() < jumpAtLeast {
 		return 0
 	}
+	w.doubt, w.steady = before, before
 	w.trusted, w.highest = time.Time{}, time.Time{}
 	w.evidence = nil
 	w.state = ClockHealth{}
@@ -190,6 +195,9 @@ func (w *clockWatch) add(timestamp time.Time, offset time.Duration, from string)
 		w.evidence = w.evidence[1:]
 	}
 	w.renewed = w.seen
+	if w.doubt.IsZero() {
+		w.doubt = w.seen
+	}
 	if timestamp.After(w.highest) {
 		w.highest = timestamp
 	}
@@ -219,4 +227,26 @@ func (w *clockWatch) health() ClockHealth {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.state
+}
+
+// doubtful is since when the clock may be wrong, by the monotonic clock; zero: nothing
+// speaks against it.
+func (w *clockWatch) doubtful() time.Time {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.doubt
+}
+
+// clockEvent passes on what is found out about the clock.
+func (n *Node) clockEvent(e Event) {
+	n.emit(e)
+	n.clock.mu.Lock()
+	steady := n.clock.steady
+	n.clock.mu.Unlock()
+	for _, s := range n.shards.all() {
+		if e.Kind == ClockJumped {
+			n.tasks.start(func(context.Context) { s.gaps.slept(max(e.Offset, 0), steady) })
+		}
+		s.gaps.changed()
+	}
 }

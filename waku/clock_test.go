@@ -52,7 +52,7 @@ func talk(t *testing.T, members []*waku.Membership, d time.Duration) {
 func requireStanding(t *testing.T, n *waku.Node) {
 	t.Helper()
 	h := n.Health()
-	require.GreaterOrEqual(t, h.Shards[0].Mesh, relay.Classic().DLow)
+	require.GreaterOrEqual(t, h.Shards[0].Mesh, relay.Default().DLow)
 	require.Empty(t, h.Disconnects)
 	for _, p := range n.Peers() {
 		require.GreaterOrEqual(t, waku.RelayOf(n).Score(p.ID), 0.0)

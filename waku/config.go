@@ -74,6 +74,10 @@ type config struct {
 	noPoint         bool
 	noCircuits      bool
 	state           StateStore
+	delivery        DeliveryConfig
+	gapAge          time.Duration
+	gapBytes        int64
+	unfilled        bool // in tests: gaps aren't filled
 
 	// Derived.
 	identity    crypto.PrivKey
@@ -227,6 +231,9 @@ func (c *config) checkListen() error {
 }
 
 func (c *config) checkLimits() error {
+	if err := c.checkDelivery(); err != nil {
+		return err
+	}
 	c.maxConns = c.orDefault("WithMaxConns", c.maxConns, defaultMaxConns)
 	c.maxConnsPerIP = c.orDefault("WithMaxConnsPerIP", c.maxConnsPerIP, defaultMaxConnsPerIP)
 	if c.given["WithMessageWindow"] == 0 {
@@ -236,7 +243,10 @@ func (c *config) checkLimits() error {
 		c.filterPing = defaultFilterPing
 	}
 	if c.given["WithRelayProfile"] == 0 {
-		c.profile = relay.Classic()
+		c.profile = relay.Default()
+	}
+	if c.given["WithGapLimits"] == 0 {
+		c.gapAge = resumeDefault
 	}
 	switch {
 	case c.maxConns < 1:
@@ -251,10 +261,12 @@ func (c *config) checkLimits() error {
 		return optionErrf("WithPeerBudget", "a number in it is negative: zero stands for the default")
 	case c.filterPing < time.Second || c.filterPing > maxFilterPing:
 		return optionErrf("WithFilterPing", "%v, want from %v to %v, after which service peers forget", c.filterPing, time.Second, maxFilterPing)
+	case c.gapAge <= 0 || c.gapBytes < 0:
+		return optionErrf("WithGapLimits", "%v and %d bytes, want a positive time, and no negative number", c.gapAge, c.gapBytes)
 	case c.window <= 0:
 		return optionErrf("WithMessageWindow", "%v, want a positive duration such as 5m", c.window)
 	case c.profile == relay.Profile{}:
-		return optionErrf("WithRelayProfile", "the profile is empty: start from relay.Classic() or relay.Fleet(d)")
+		return optionErrf("WithRelayProfile", "the profile is empty: start from relay.Default() or relay.Fleet(d)")
 	}
 	return nil
 }

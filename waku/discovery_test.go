@@ -20,7 +20,6 @@ import (
 	"github.com/status-im/shoal/internal/enr"
 	"github.com/status-im/shoal/internal/p2ptest"
 	"github.com/status-im/shoal/peerexchange"
-	"github.com/status-im/shoal/relay"
 	"github.com/status-im/shoal/sharding"
 	"github.com/status-im/shoal/waku"
 )
@@ -85,7 +84,7 @@ func TestBootnodes(t *testing.T) {
 		time.Sleep(10 * time.Second) // virtual
 		h := n.Health()
 		require.Equal(t, waku.Sufficient, h.State, h.Summary)
-		target := relay.Classic().D * 4 / 3
+		const target = 8
 		require.Len(t, n.Peers(), target)
 		time.Sleep(time.Hour) // virtual
 		require.Len(t, n.Peers(), target)

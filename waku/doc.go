@@ -35,6 +35,23 @@
 // [Membership.Switch] changes the way while it runs. [WithFilterService] and
 // [WithLightPushService] make a node that serves.
 //
+// # Control messages, and large ones
+//
+// A community may have shards for its control messages and media beside its own
+// ([Community].Control). What a message is, its sender says ([OfClass], [OfType]), or
+// [Routing] knows. Members are light on those shards unless they choose to relay them.
+// [Membership.SendLarge] cuts what is too large for one message, and
+// [Membership.Latest] keeps up with something of which only the newest version counts.
+// [Node.Telemetry] tells what each class of message costs.
+//
+// # What becomes of a message
+//
+// Send returns at once. The [Delivery] is Queued, Propagated when relay peers were handed
+// the message or service peers have accepted it, and Stored when a store node has it; or
+// it is Failed or Expired, and says why. [Delivery.Wait] waits, [Delivery.Changes] tells
+// of each state. What hasn't left yet leaves when somebody is there, after a pause and,
+// with [WithStateStore], after a restart as well.
+//
 // # What it won't do
 //
 // It doesn't encrypt payloads and doesn't know users: that is the application's

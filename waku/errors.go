@@ -73,7 +73,8 @@ func (e *ConflictError) Error() string {
 	return fmt.Sprintf("waku: shard %s: this Join asks for %s, but the shard is %s", e.Shard, e.Asked, e.Have)
 }
 
-// LossError tells a reader that messages were dropped because it read too slowly.
+// LossError tells a reader that messages were dropped because it read too slowly. Those that
+// a store node has come again as soon as there is room.
 type LossError struct {
 	Shard sharding.Shard
 	// Count is the number of messages lost since the last LossError.
@@ -106,9 +107,39 @@ func clockWords(offset time.Duration) string {
 	return fmt.Sprintf("%v slow", offset.Round(time.Second))
 }
 
+// PeerErrorKind is what became of an attempt to connect with a peer.
+type PeerErrorKind uint8
+
+// The kinds of PeerError.
+const (
+	// PeerUnreachable: no connection came about. Nobody is there, or not in time.
+	PeerUnreachable PeerErrorKind = iota + 1
+	// PeerRelayed: only a relayer leads there, and nothing better came of it.
+	PeerRelayed
+	// PeerForeign: the peer belongs to another network, or what it says of itself
+	// makes no sense.
+	PeerForeign
+	// PeerSilent: the peer doesn't say which network it belongs to, or not in time.
+	PeerSilent
+	// PeerBarred: this node has cut the peer, and keeps away from it.
+	PeerBarred
+	// PeerLost: there was a connection, and it ended again.
+	PeerLost
+)
+
+// String returns a word or two.
+func (k PeerErrorKind) String() string {
+	words := [...]string{"", "unreachable", "behind a relayer", "of another network", "silent", "barred", "lost"}
+	if k == 0 || int(k) >= len(words) {
+		return fmt.Sprintf("PeerErrorKind(%d)", uint8(k))
+	}
+	return words[k]
+}
+
 // PeerError is returned by Connect for a peer that can't be reached or kept.
 type PeerError struct {
 	Peer peer.ID
+	Kind PeerErrorKind
 	// Reason is a sentence, such as "peer is on cluster 1, ours is 16".
 	Reason string
 	Err    error // the cause, if there is one
@@ -120,7 +151,7 @@ func (e *PeerError) Error() string { return fmt.Sprintf("waku: peer %s: %s", e.P
 // Unwrap returns Err.
 func (e *PeerError) Unwrap() error { return e.Err }
 
-// RefusedError is returned by Send for a message that the shard's own rules don't
+// RefusedError is why a message wasn't delivered that the shard's own rules don't
 // accept: other nodes wouldn't either.
 type RefusedError struct {
 	Shard   sharding.Shard
@@ -134,7 +165,7 @@ func (e *RefusedError) Error() string {
 	return fmt.Sprintf("waku: shard %s: message refused (%s) by %s", e.Shard, e.Verdict, e.Reason)
 }
 
-// SendError is returned by Send when no service peer took a light member's message.
+// SendError is why a light member's message wasn't delivered: no service peer took it.
 type SendError struct {
 	Shard sharding.Shard
 	// Err joins what the service peers said; errors.As finds

@@ -10,6 +10,7 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/peer"
 
+	"github.com/status-im/shoal/message"
 	"github.com/status-im/shoal/sharding"
 	"github.com/status-im/shoal/store"
 )
@@ -89,6 +90,22 @@ const (
 	// and light push until it has a mesh; Count is 1 when that begins, and 0 when the
 	// mesh serves it again.
 	LightFallback
+	// DeliveryLate: the message Hash on Shard was propagated ten seconds ago, and no
+	// store node was found to have it yet; Reason, if known.
+	DeliveryLate
+	// DeliveryFailed: the delivery of Hash on Shard ended as Delivery says, Failed or
+	// Expired; Reason says why. It isn't told where there was no store node to ask.
+	DeliveryFailed
+	// DeliveriesUnfinished: Close left Count deliveries unfinished; see
+	// [Node.Deliveries].
+	DeliveriesUnfinished
+	// GapOpen: of Shard messages from From to To may be missing, and couldn't be read back
+	// from a store node for a minute; Reason says why both. It is tried again unless there
+	// was more than [WithGapLimits] allows.
+	GapOpen
+	// GapFilled: what was published on Shard from From to To has been read back from a
+	// store node.
+	GapFilled
 	// EventsLost: this reader of events was too slow, Count events are missing
 	// here.
 	EventsLost
@@ -122,6 +139,12 @@ var eventWords = [...]string{
 	HolePunched:          "hole punched",
 	HolePunchFailed:      "hole punch failed",
 	LightFallback:        "light fallback",
+	GapOpen:              "messages may be missing",
+	GapFilled:            "gap filled",
+
+	DeliveryLate:         "delivery late",
+	DeliveryFailed:       "delivery failed",
+	DeliveriesUnfinished: "deliveries unfinished",
 
 	EventsLost: "events lost",
 }
@@ -149,7 +172,12 @@ type Event struct {
 	Archive store.State
 	// Reachability is set with ReachabilityChanged.
 	Reachability Reachability
-	Reason       string
+	// Hash and Delivery are set with what is about deliveries.
+	Hash     message.Hash
+	Delivery DeliveryState
+	// From and To are set with GapOpen and GapFilled.
+	From, To time.Time
+	Reason   string
 }
 
 // String returns the event as a line for people.
@@ -163,6 +191,8 @@ func (e Event) String() string {
 		fmt.Fprintf(&b, ": shard %s, key %s", e.Shard, e.Key)
 	case MessagesLost, ValidatorTrouble, ServicePeerLeft:
 		fmt.Fprintf(&b, ": shard %s", e.Shard)
+	case GapOpen, GapFilled:
+		fmt.Fprintf(&b, ": shard %s, from %s to %s UTC", e.Shard, e.From.UTC().Format(time.DateTime), e.To.UTC().Format(time.DateTime))
 	case ClockJumped:
 		fmt.Fprintf(&b, ": by %v", e.Offset.Round(time.Millisecond))
 	case ClockSuspect:
@@ -181,6 +211,12 @@ func (e Event) String() string {
 			state = "begun"
 		}
 		fmt.Fprintf(&b, ": shard %s: %s", e.Shard, state)
+	case DeliveryLate:
+		fmt.Fprintf(&b, ": shard %s, message %s", e.Shard, e.Hash)
+	case DeliveryFailed:
+		fmt.Fprintf(&b, ": shard %s, message %s is %s", e.Shard, e.Hash, e.Delivery)
+	case DeliveriesUnfinished:
+		fmt.Fprintf(&b, ": %d", e.Count)
 	case EventsLost:
 		fmt.Fprintf(&b, ": %d", e.Count)
 	}

@@ -37,7 +37,7 @@ func TestEventsOfPeersAndShards(t *testing.T) {
 		}
 		time.Sleep(5 * time.Second)
 		require.Equal(t, waku.Minimal, n.Health().State)
-		require.Equal(t, "shard 16/64: 1 of at least 4 mesh peers", n.Health().Summary)
+		require.Equal(t, "shard 16/64: 1 of at least 2 mesh peers", n.Health().Summary)
 		require.NoError(t, n.Disconnect(others[0].PeerID()))
 		time.Sleep(time.Second)
 		require.Equal(t, waku.Unhealthy, n.Health().State)

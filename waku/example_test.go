@@ -32,17 +32,15 @@ func Example() {
 
 	ana, anasChat := member(ctx, community, key)
 	defer ana.Close()
-	events := ana.Events(ctx)
 	bo, bosChat := member(ctx, community, key, waku.WithStaticPeers(ana.Addrs()...))
 	defer bo.Close()
 	messages := bosChat.Messages(ctx, "/chat/1/lobby/proto")
 
-	for e := range events {
-		if e.Kind == waku.ShardHealthChanged {
-			break // ana has somebody to speak to
-		}
+	sent, err := anasChat.Send(ctx, "/chat/1/lobby/proto", []byte("hello, bo"))
+	if err != nil {
+		log.Fatal(err)
 	}
-	if _, err := anasChat.Send(ctx, "/chat/1/lobby/proto", []byte("hello, bo")); err != nil {
+	if err := sent.Wait(ctx, waku.Propagated); err != nil {
 		log.Fatal(err)
 	}
 	for env, err := range messages {

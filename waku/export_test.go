@@ -20,11 +20,17 @@ import (
 	"github.com/status-im/shoal/sharding"
 )
 
+// Unfilled has a node read no gap back, and saves nothing of what is missing.
+func Unfilled() Option { return func(c *config) { c.unfilled = true } }
+
 // NodeOf is the node that a membership belongs to.
 func NodeOf(m *Membership) *Node { return m.shard.node }
 
 // RelayOf is the node's relay.
 func RelayOf(n *Node) *relay.Relay { return n.relay }
+
+// SeeAnew ends a connection as a node does that dials a relayer anew.
+func SeeAnew(n *Node, p peer.ID) { n.drop(p, errSeenAnew.Error()) }
 
 // ClockWatch is a node's judgement of its clock.
 type ClockWatch struct{ *clockWatch }
@@ -99,7 +105,7 @@ func PushAgain(n *Node, s sharding.Shard, m *message.Message) {
 // DelayFilter has a node's filter service push late from now on.
 func DelayFilter(n *Node, late time.Duration) {
 	for _, s := range n.shards.joined() {
-		sub, err := n.relay.Subscribe(s.shard, relay.SubscribeConfig{Passive: true})
+		sub, err := n.relay.Subscribe(s.shard, relay.SubscribeConfig{Passive: true, Service: true})
 		if err != nil {
 			panic(err)
 		}
@@ -205,4 +211,42 @@ func Openers(m network.ResourceManager) int {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	return len(i.peers)
+}
+
+// CarrierOf is the membership that sends such a message.
+func CarrierOf(m *Membership, contentTopic string, opts ...SendOption) (*Membership, error) {
+	cfg := sendConfig{message: &message.Message{}}
+	for _, opt := range opts {
+		opt(&cfg)
+	}
+	return m.carrier(contentTopic, &cfg)
+}
+
+// ContentTopicOf is what telemetry reads.
+func ContentTopicOf(data []byte) string { return contentTopicOf(data) }
+
+// Counting is a node's telemetry alone.
+type Counting struct{ t *telemetry }
+
+// NewTelemetry counts by a clock.
+func NewTelemetry(now func() time.Time) Counting { return Counting{newTelemetry(now)} }
+
+// Count counts a message from a store.
+func (c Counting) Count(s sharding.Shard, m *message.Message) { c.t.message(s, WayStore, m, false, 1) }
+
+// Snapshot is what was counted.
+func (c Counting) Snapshot() Telemetry { return c.t.snapshot() }
+
+// RestoreDeliveries has a node take on what a state store has, and forget it again.
+func RestoreDeliveries(n *Node, state []byte) (count int) {
+	n.restoreAll(state)
+	for _, s := range n.shards.all() {
+		s.outbox.mu.Lock()
+		for d := range s.outbox.all {
+			s.outbox.end(d, errLeft)
+			count++
+		}
+		s.outbox.mu.Unlock()
+	}
+	return count
 }

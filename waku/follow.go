@@ -15,7 +15,7 @@ import (
 // there first. What came to the store while no messages came here, or had only begun
 // to, or while live messages were lost, is looked for afterwards.
 func (r *historyReader) follow(ctx context.Context) error {
-	live, err := r.member.subscribe(max(followBuffer, r.member.buffer), r.q.ContentTopics)
+	live, err := r.member.subscribe(max(followBuffer, r.member.buffer), r.q.ContentTopics, true)
 	if err != nil {
 		return err
 	}

@@ -109,9 +109,16 @@ type ShardHealth struct {
 	Refused map[string]uint64
 	// Validators are the plugged-in ones that aren't well.
 	Validators []ValidatorHealth
+	// Gaps are the times of which messages may be missing and are still to be read back
+	// from store nodes, the oldest first.
+	Gaps []Gap
+	// FromStores counts what was asked of store nodes for the shard's readers.
+	FromStores StoreTraffic
 	// StandIn is true while service peers serve a shard that is relayed, because it
 	// has no mesh ([WithNAT]). State is then that of a light member.
 	StandIn bool
+	// Outgoing is what becomes of the messages sent.
+	Outgoing OutgoingHealth
 	// Light is how light members are served; nil while the shard is relayed, but for
 	// StandIn.
 	Light *LightHealth
@@ -177,6 +184,8 @@ type Disconnect struct {
 	At   time.Time
 	// Reason is a sentence, such as "peer is on cluster 1, ours is 16".
 	Reason string
+
+	foreign bool // it was the peer's own word, or what that lacked
 }
 
 // StaticPeer is the state of one of [WithStaticPeers].
@@ -265,6 +274,8 @@ func (s *shard) health(stats relay.ShardStats) ShardHealth {
 		h.StandIn = true
 		s.light.health(&h)
 	}
+	s.gaps.health(&h)
+	h.Outgoing = s.outbox.health()
 	h.Reason = h.reason(s.node.cfg.profile.DLow)
 	return h
 }

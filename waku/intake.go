@@ -22,6 +22,9 @@ const (
 	// poolStreams are everybody's, a second, for each processor: about half of what
 	// one can negotiate.
 	poolStreams = 1000.0
+	// poolBurst is which part of them at once: what comes in one second must not come
+	// in its first moment.
+	poolBurst = 8
 	// maxUnnamed is how many streams of a peer may be without a protocol at once.
 	maxUnnamed = 32
 	// fewPeers is how many are told apart before anybody is forgotten.
@@ -77,7 +80,7 @@ func (i *intake) enter(p peer.ID) bool {
 	now := time.Now()
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	i.pool.fill(now, i.rate, i.rate)
+	i.pool.fill(now, i.rate, i.rate/poolBurst)
 	o := i.peers[p]
 	if o == nil {
 		if len(i.peers) >= fewPeers {

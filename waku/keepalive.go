@@ -97,6 +97,9 @@ func (k *keeper) tick(ctx context.Context, now time.Time) {
 	gap := now.Sub(k.last)
 	defer func() { k.last = time.Now() }() // asking peers takes its time
 	jumped := k.node.clock.check()
+	for _, s := range k.node.shards.all() {
+		s.gaps.tick()
+	}
 	k.round++
 	switch {
 	case gap > sleptAfter:
@@ -119,6 +122,7 @@ func (k *keeper) tick(ctx context.Context, now time.Time) {
 	} else {
 		k.silent = 0
 	}
+	k.node.dropLeech()
 	if k.round%pingAllEach == 0 {
 		k.node.dropUseless(ctx)
 	}
@@ -159,6 +163,7 @@ func (k *keeper) pingAll(ctx context.Context, peers []peer.ID) (asked, answered 
 	)
 	for _, p := range peers {
 		if !k.node.speaks(p, ping.ID) {
+			k.node.meshAnswered(p, k.node.moment())
 			continue
 		}
 		asked++
@@ -180,8 +185,10 @@ func (k *keeper) pingAll(ctx context.Context, peers []peer.ID) (asked, answered 
 
 // pingOrDrop disconnects a peer that doesn't answer.
 func (n *Node) pingOrDrop(ctx context.Context, p peer.ID) bool {
-	for range pingTries {
+	for try := range pingTries {
+		began := n.moment()
 		if rtt, ok := n.ping(ctx, p); ok {
+			n.meshAnswered(p, began)
 			n.peers.measured(p, rtt)
 			n.discovery.book.Alive(time.Now(), p, rtt)
 			return true
@@ -191,6 +198,9 @@ func (n *Node) pingOrDrop(ctx context.Context, p peer.ID) bool {
 		}
 		if !n.linked(p) {
 			return false // it left meanwhile, which isn't silence
+		}
+		if try == 0 {
+			n.meshDoubted(p, began)
 		}
 	}
 	if n.peers.isPunched(p) {

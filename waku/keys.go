@@ -17,7 +17,7 @@ func (m *Membership) AddKey(key *dosguard.PublicKey, from, until time.Time) erro
 	if key == nil {
 		return errNilKey
 	}
-	return m.changeKeys(func() error {
+	return m.changeKeys(func(m *Membership) error {
 		return m.shard.addKey(CommunityKey{Key: key, From: from, Until: until})
 	})
 }
@@ -27,7 +27,7 @@ func (m *Membership) ExpireKey(key *dosguard.PublicKey, at time.Time) error {
 	if key == nil {
 		return errNilKey
 	}
-	return m.changeKeys(func() error {
+	return m.changeKeys(func(m *Membership) error {
 		if !m.shard.keys.Expire(key, at) {
 			return m.shard.unknownKey(key)
 		}
@@ -45,7 +45,7 @@ func (m *Membership) RemoveKey(key *dosguard.PublicKey) error {
 	if key == nil {
 		return errNilKey
 	}
-	return m.changeKeys(func() error {
+	return m.changeKeys(func(m *Membership) error {
 		if !m.shard.keys.Remove(key) {
 			return m.shard.unknownKey(key)
 		}
@@ -60,7 +60,7 @@ func (m *Membership) RemoveKey(key *dosguard.PublicKey) error {
 // SetSigner changes the key that Send signs with. Its public half must be among
 // the shard's keys. Nil: don't send any more.
 func (m *Membership) SetSigner(key *dosguard.PrivateKey) error {
-	return m.changeKeys(func() error {
+	return m.changeKeys(func(m *Membership) error {
 		if key != nil && !hasKey(m.shard.keys.All(), key.PublicKey()) {
 			return m.shard.unknownKey(key.PublicKey())
 		}
@@ -82,7 +82,7 @@ func (m *Membership) Rotate(key *dosguard.PrivateKey, overlap time.Duration) err
 	case overlap < 0:
 		return fmt.Errorf("waku: Rotate: overlap is %v, want zero or more", overlap)
 	}
-	return m.changeKeys(func() error {
+	return m.changeKeys(func(m *Membership) error {
 		s := m.shard
 		if err := s.addKey(CommunityKey{Key: key.PublicKey()}); err != nil {
 			return err
@@ -114,11 +114,14 @@ func (m *Membership) Keys() []CommunityKey {
 	return keys
 }
 
-func (m *Membership) changeKeys(f func() error) error {
+// changeKeys changes keys on all of the community's shards.
+func (m *Membership) changeKeys(f func(*Membership) error) error {
 	if err := m.alive(); err != nil {
 		return err
 	}
-	return m.shard.changeKeys(f)
+	return m.everywhere(func(m *Membership) error {
+		return m.shard.changeKeys(func() error { return f(m) })
+	})
 }
 
 func (s *shard) unknownKey(key *dosguard.PublicKey) error {

@@ -30,28 +30,24 @@ const (
 type lightShard struct {
 	shard *shard
 	wake  chan struct{} // for run
-	again chan struct{} // for fill
 
 	running atomic.Bool
 	own     ownMessages
 
 	// mu comes before the shard's, and before those of its members.
-	mu      sync.Mutex
-	links   map[peer.ID]*lightLink
-	topics  map[string]*lightTopic
-	probes  probes
-	left    map[peer.ID]*leftPeer
-	gaps    []*lightGap
-	filling bool
+	mu     sync.Mutex
+	links  map[peer.ID]*lightLink
+	topics map[string]*lightTopic
+	probes probes
+	left   map[peer.ID]*leftPeer
 	// whole is since when every topic is pushed by somebody; nil: it isn't so.
 	whole *time.Time
 	// relayed is set while a member relays the shard.
 	relayed bool
-	// failure is why a link failed last, gapFailure why a gap couldn't be filled,
-	// and refused counts messages that weren't genuine.
-	failure, gapFailure string
-	refused             uint64
-	state               State
+	// failure is why a link failed last, and refused counts messages that weren't genuine.
+	failure string
+	refused uint64
+	state   State
 }
 
 // lightTopic is a content topic that readers want.
@@ -66,7 +62,7 @@ type lightTopic struct {
 
 func newLightShard(s *shard) *lightShard {
 	return &lightShard{
-		shard: s, wake: make(chan struct{}, 1), again: make(chan struct{}, 1),
+		shard: s, wake: make(chan struct{}, 1),
 		links: map[peer.ID]*lightLink{}, topics: map[string]*lightTopic{}, left: map[peer.ID]*leftPeer{},
 	}
 }
@@ -91,9 +87,11 @@ func (l *lightShard) changed() {
 // The table of peers may be locked.
 func (n *Node) lightsChanged() {
 	for _, s := range n.shards.all() {
+		s.outbox.peersChanged()
 		s.light.changed()
+		s.gaps.changed()
 		select {
-		case s.light.again <- struct{}{}:
+		case s.gaps.again <- struct{}{}:
 		default:
 		}
 	}
@@ -115,23 +113,28 @@ func (s *shard) wanted() (topics map[string]moment, relayed, light bool) {
 		members = append(members, m)
 	}
 	s.mu.Unlock()
-	return readBy(members), relayed, len(members) > 0 && !relayed
+	topics = readBy(members, true)
+	delete(topics, allTopics) // of one that stands in
+	return topics, relayed, len(members) > 0 && !relayed
 }
 
-// read are the content topics that anybody reads.
+// read are the content topics that anybody reads who doesn't look for what is missing
+// himself.
 func (s *shard) read() map[string]moment {
 	s.mu.Lock()
 	members := slices.Collect(maps.Keys(s.members))
 	s.mu.Unlock()
-	return readBy(members)
+	return readBy(members, false)
 }
 
-func readBy(members []*Membership) map[string]moment {
+func readBy(members []*Membership, apart bool) map[string]moment {
 	topics := map[string]moment{}
 	for _, m := range members {
 		m.mu.Lock()
 		for r := range m.readers {
-			r.earliest(topics)
+			if apart || !r.apart {
+				r.earliest(topics)
+			}
 		}
 		m.mu.Unlock()
 	}
@@ -149,6 +152,7 @@ func (l *lightShard) toPush() (topics map[string]moment, light bool) {
 }
 
 func (l *lightShard) run(ctx context.Context) {
+	l.shard.gaps.recall()
 	for rest := lightPause; ; {
 		run, ok := l.shard.node.gate.pass(ctx)
 		if !ok {
@@ -194,8 +198,6 @@ func (l *lightShard) tend(ctx context.Context, rest time.Duration) (wait time.Du
 		k.want(topics)
 	}
 	l.cover(now)
-	l.remember()
-	l.beginFilling()
 	l.tell(light)
 	if len(l.topics) > 0 && (l.good() < lightPeers || l.whole == nil || !light) {
 		wait = rest
@@ -226,7 +228,7 @@ func (l *lightShard) want(topics map[string]moment, now moment) {
 			read = l.shard.read()
 		}
 		if _, ok := read[name]; ok && !t.covered { // it comes by the mesh now
-			l.addGap(&lightGap{topics: []string{name}, from: t.open, to: now, asked: t.asked})
+			l.shard.gaps.addLight([]string{name}, t.open, now, t.asked, unpushedWords, t.open == t.asked)
 		}
 	}
 	_, relayed, _ := l.shard.wanted()
@@ -235,6 +237,8 @@ func (l *lightShard) want(topics map[string]moment, now moment) {
 			t := &lightTopic{asked: asked, open: asked}
 			if l.relayed { // until now it came by the mesh
 				t.open = now
+			} else if mark, ok := l.shard.gaps.resumeLight(name); ok {
+				t.open, t.asked = mark, mark.before(2*l.shard.node.cfg.window)
 			}
 			l.topics[name] = t
 		}
@@ -245,7 +249,7 @@ func (l *lightShard) want(topics map[string]moment, now moment) {
 // cover finds out which topics are pushed by somebody, and where messages may be
 // missing. mu is held.
 func (l *lightShard) cover(now moment) {
-	whole := len(l.topics) > 0
+	whole, all := len(l.topics) > 0, true
 	gap := map[gapKey][]string{}
 	for name, t := range l.topics {
 		covered, proof := false, t.proof
@@ -266,12 +270,13 @@ func (l *lightShard) cover(now moment) {
 		case !covered && t.covered:
 			t.covered, t.open = false, proof
 		}
-		whole = whole && covered
+		whole, all = whole && covered, all && t.covered
 	}
 	for key, names := range gap {
 		slices.Sort(names)
-		l.addGap(&lightGap{topics: names, from: key.from, to: now, asked: key.asked})
+		l.shard.gaps.addLight(names, key.from, now, key.asked, unpushedWords, key.from == key.asked)
 	}
+	l.shard.gaps.lightCovers(all)
 	switch {
 	case !whole:
 		l.whole = nil
@@ -289,6 +294,42 @@ func (l *lightShard) askedLately(t *lightTopic, at moment) (asked moment) {
 }
 
 type gapKey struct{ from, asked moment }
+
+// unpushedWords are why messages may be missing that nobody pushed.
+const unpushedWords = "no service peer pushed them"
+
+// coveredTopics are the topics that service peers push.
+func (l *lightShard) coveredTopics() map[string]bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	out := map[string]bool{}
+	for name, t := range l.topics {
+		out[name] = t.covered
+	}
+	return out
+}
+
+// openSince is for each topic that service peers push, or should, up to when it was
+// pushed for sure.
+func (l *lightShard) openSince() map[string]time.Time {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := l.shard.node
+	out := map[string]time.Time{}
+	for name, t := range l.topics {
+		proof := t.proof
+		for _, k := range l.links {
+			if _, ok := k.have[name]; ok && k.err == nil && k.reliable() && k.proof.mono.After(proof.mono) {
+				proof = k.proof
+			}
+		}
+		if !t.covered {
+			proof = t.open
+		}
+		out[name] = n.earliest(proof)
+	}
+	return out
+}
 
 // proven returns nil when somebody has pushed everything for so long, and else what
 // is missing.
@@ -367,7 +408,7 @@ func (l *lightShard) health(h *ShardHealth) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	wanted, _, _ := l.shard.wanted()
-	light := &LightHealth{Topics: len(wanted), Gaps: len(l.gaps), GapFailure: l.gapFailure, Refused: l.refused, Failure: l.failure}
+	light := &LightHealth{Topics: len(wanted), Refused: l.refused, Failure: l.failure}
 	for _, t := range l.topics {
 		if t.covered {
 			light.Covered++

@@ -51,7 +51,7 @@ func (l *lightShard) prune() (next time.Duration) {
 	for i, k := range better {
 		switch {
 		case l.shard.node.peers.get(k.peer) == nil:
-			l.end(k, errGone)
+			l.end(k, l.gone(k.peer))
 		case l.isLiar(k) && l.goodBeside(k):
 			_, reason := l.rests().rest(k.peer)
 			l.leave(k, reason)
@@ -102,10 +102,18 @@ func (l *lightShard) end(k *lightLink, why error) {
 	l.probes.forget(k.peer)
 	l.lost(k)
 	l.unsay(k.peer)
-	if !errors.Is(why, errUnwanted) && !errors.Is(why, ErrPaused) {
+	if !errors.Is(why, errUnwanted) && !errors.Is(why, errSeenAnew) && !errors.Is(why, ErrPaused) {
 		l.failed(k.peer, why)
 	}
 	l.changed()
+}
+
+// gone is why a peer isn't connected any more. mu is held.
+func (l *lightShard) gone(p peer.ID) error {
+	if l.shard.node.peers.lastReason(p) == errSeenAnew.Error() {
+		return errSeenAnew
+	}
+	return errGone
 }
 
 // failed notes for Health what became of a service peer. mu is held.
@@ -144,7 +152,7 @@ func (l *lightShard) lost(k *lightLink) {
 	}
 	for at, topics := range missing {
 		slices.Sort(topics)
-		l.addGap(&lightGap{topics: topics, from: at.from, to: at.to, asked: at.asked})
+		l.shard.gaps.addLight(topics, at.from, at.to, at.asked, unpushedWords, false)
 	}
 }
 

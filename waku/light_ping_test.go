@@ -129,6 +129,27 @@ func TestOnePingForAllShards(t *testing.T) {
 	}
 }
 
+// A service peer that this node dials anew, to learn its own address, hasn't failed.
+func TestServicePeerDialledAnew(t *testing.T) {
+	p2ptest.Bubble(t, func(t *testing.T) {
+		w := newLightTown(t, 2)
+		subscribe(t, w.light, lobby)
+		w.served(t, waku.Sufficient)
+		for _, s := range w.servers {
+			waku.SeeAnew(w.member, s.PeerID())
+		}
+		time.Sleep(time.Second) // virtual
+		h := w.member.Health()
+		require.Empty(t, h.Shards[0].Light.ServicePeers)
+		require.Empty(t, h.Shards[0].Light.Failure)
+		require.NotContains(t, h.Summary, "the connection was lost")
+		require.Len(t, h.Disconnects, 2)
+		for _, d := range h.Disconnects {
+			require.Contains(t, d.Reason, "dialled anew")
+		}
+	})
+}
+
 // All shards leave a service peer that answers none, also if there is nobody else.
 func TestPingUnanswered(t *testing.T) {
 	p2ptest.Bubble(t, func(t *testing.T) {

@@ -19,6 +19,7 @@ func (n *Node) pushed(p filter.Push) {
 		return
 	}
 	if s := n.shards.get(id); s != nil {
+		n.telemetry.message(id, WayFilter, p.Message, false, 1)
 		s.light.pushed(p)
 	}
 }
@@ -30,7 +31,7 @@ func (l *lightShard) pushed(p filter.Push) {
 	if l.isLeft(p.From) {
 		return
 	}
-	_, known := s.node.relay.Delivered(s.shard, p.Hash)
+	_, known := s.node.relay.Had(s.shard, p.Hash)
 	if !known {
 		judged := l.judging(p.From)
 		err := s.genuine(p.From, p.Message)

@@ -19,11 +19,8 @@ const (
 	// pushPeers is how many service peers get a message, so that one alone can't
 	// keep it to itself, unless [PushTo] says otherwise.
 	pushPeers = 2
-	// pushWait is how long Send waits for a service peer to turn up, pushPoll how
-	// often it looks, and pushGrace how much longer it waits for the others once
-	// enough have accepted.
-	pushWait  = 10 * time.Second
-	pushPoll  = 200 * time.Millisecond
+	// pushGrace is how much longer an attempt waits for the others once one has
+	// accepted.
 	pushGrace = 500 * time.Millisecond
 	// pushPatience is after how long without an answer others are asked beside those
 	// who haven't given one.
@@ -32,14 +29,6 @@ const (
 	maxFailures = 3
 )
 
-// Acceptance is a service peer's word that it has published a message.
-type Acceptance struct {
-	Peer peer.ID
-	// RelayPeers is how many peers it handed the message to; -1 if it didn't say
-	// (light push 2).
-	RelayPeers int
-}
-
 // pushResult is what became of pushing to one peer.
 type pushResult struct {
 	peer    peer.ID
@@ -47,23 +36,36 @@ type pushResult struct {
 	err     error
 }
 
-// push publishes a message by service peers: by as many as wanted, and when one
-// fails, by another in its place. It fails when nobody has accepted.
-func (m *Membership) push(ctx, run context.Context, msg *message.Message, wanted int) ([]Acceptance, error) {
-	s := m.shard
+// pushing publishes a message by service peers.
+type pushing struct {
+	member *Membership
+	run    context.Context
+	msg    *message.Message
+	wanted int
+	again  bool // somebody may have it: who doesn't pass it on needn't be at fault
+	urgent bool
+	skip   func(peer.ID) bool // who isn't asked; nil: nobody
+
+	asking   func() bool      // called before anybody is asked; false: nobody is to be
+	accepted func(Acceptance) // called for each that accepts in time
+}
+
+// do pushes to as many as are wanted, and when one fails, to another in its place. It
+// fails when nobody has accepted.
+func (w *pushing) do(ctx context.Context) error {
+	m, s := w.member, w.member.shard
 	n := s.node
-	if err := s.genuine("", msg); err != nil {
-		return nil, &RefusedError{Shard: s.shard, Verdict: message.Reject, Reason: line(err)}
+	client := n.pushClient
+	if !w.urgent {
+		client = n.slowPushClient
 	}
 	var (
 		results  = make(chan pushResult)
 		done     = make(chan struct{})
 		asked    = map[peer.ID]bool{}
-		accepted []Acceptance
+		accepted int
 		failed   []error
-		final    bool // somebody said that it is the message's fault
 		running  int
-		deadline = time.Now().Add(pushWait)
 		grace    <-chan time.Time
 		slow     int // of those running
 		late     = time.NewTimer(pushPatience)
@@ -74,59 +76,55 @@ func (m *Membership) push(ctx, run context.Context, msg *message.Message, wanted
 	var release []func() bool
 	defer func() {
 		for _, stop := range release {
-			if len(accepted) > 0 {
+			if accepted > 0 {
 				stop()
 			}
 		}
 	}()
 	for {
 		for _, p := range n.pushers.on(s.topic).ready(n.pushServers(s)) {
-			if asked[p] || running-slow+len(accepted) >= wanted {
+			if asked[p] || running-slow+accepted >= w.wanted || w.skip != nil && w.skip(p) {
 				continue
+			}
+			if len(asked) == 0 && !w.asking() {
+				return errNodeClosed
 			}
 			asked[p] = true
 			pushing, cancel := context.WithCancel(m.ctx)
 			release = append(release, context.AfterFunc(ctx, cancel))
 			if !n.tasks.start(func(context.Context) {
 				defer cancel()
-				defer context.AfterFunc(run, cancel)()
-				receipt, err := n.pushClient.Push(pushing, p, s.shard, msg)
-				n.pushEnded(p, s, err)
+				defer context.AfterFunc(w.run, cancel)()
+				n.telemetry.message(s.shard, WayLightPush, w.msg, true, 1)
+				receipt, err := client.Push(pushing, p, s.shard, w.msg)
+				n.pushEnded(p, s, err, w.again)
 				select {
 				case results <- pushResult{p, receipt, err}:
 				case <-done:
 				}
 			}) {
 				cancel()
-				return nil, errNodeClosed
+				return errNodeClosed
 			}
 			running++
 			late.Reset(pushPatience)
 		}
+		if running == 0 && accepted > 0 {
+			return nil
+		}
 		if running == 0 {
-			switch {
-			case len(accepted) > 0:
-				return accepted, nil
-			case !final && time.Now().Before(deadline): // somebody may turn up, or do better
-				clear(asked)
-				if !pause(ctx, pushPoll, nil) || m.ctx.Err() != nil || run.Err() != nil {
-					return nil, m.nobody(ctx, run, failed)
-				}
-				continue
-			}
-			return nil, m.nobody(ctx, run, failed)
+			return w.nobody(ctx, failed)
 		}
 		select {
 		case r := <-results:
 			running--
 			slow = min(slow, running)
 			if r.err != nil {
-				var status *lightpush.StatusError
-				final = final || errors.As(r.err, &status) && !status.Temporary()
 				failed = append(failed[max(0, len(failed)-maxFailures):], r.err)
 				continue
 			}
-			accepted = append(accepted, Acceptance{Peer: r.peer, RelayPeers: r.receipt.RelayPeers})
+			accepted++
+			w.accepted(Acceptance{Peer: r.peer, RelayPeers: r.receipt.RelayPeers})
 			if grace == nil {
 				timer := time.NewTimer(pushGrace)
 				defer timer.Stop()
@@ -139,18 +137,19 @@ func (m *Membership) push(ctx, run context.Context, msg *message.Message, wanted
 		case <-grace:
 		case <-ctx.Done():
 		case <-m.ctx.Done():
-		case <-run.Done():
+		case <-w.run.Done():
 		}
-		if len(accepted) > 0 {
-			return accepted, nil
+		if accepted > 0 {
+			return nil
 		}
-		return nil, m.nobody(ctx, run, failed)
+		return w.nobody(ctx, failed)
 	}
 }
 
 // nobody is the error of a push that nobody has accepted.
-func (m *Membership) nobody(ctx, run context.Context, failed []error) error {
-	if err := cmp.Or(m.alive(), context.Cause(run)); err != nil {
+func (w *pushing) nobody(ctx context.Context, failed []error) error {
+	m := w.member
+	if err := cmp.Or(m.alive(), context.Cause(w.run)); err != nil {
 		return err
 	}
 	why := m.shard.node.noPusher(m.shard)
@@ -189,7 +188,7 @@ func (n *Node) noPusher(s *shard) error {
 }
 
 // pushEnded leaves a service peer that failed alone for a while.
-func (n *Node) pushEnded(p peer.ID, s *shard, err error) {
+func (n *Node) pushEnded(p peer.ID, s *shard, err error, again bool) {
 	rests := n.pushers.on(s.topic)
 	var status *lightpush.StatusError
 	switch {
@@ -197,6 +196,7 @@ func (n *Node) pushEnded(p peer.ID, s *shard, err error) {
 		rests.answered(p)
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded) && errors.As(err, new(*lightpush.TurnError)):
 	case errors.As(err, &status) && !status.Temporary(): // its opinion of the message
+	case again && status != nil && status.Code == lightpush.StatusNoPeersToRelay: // it may have had it
 	case errors.As(err, &status):
 		rests.fail(p, err, status.RetryAfter)
 	default:

@@ -99,6 +99,26 @@ func subscribe(t testing.TB, m *waku.Membership, topics ...string) *waku.Reader 
 	return r
 }
 
+// unconfirmed has a node ask no store for what it sent, where questions are counted.
+func unconfirmed() waku.Option { return waku.WithDelivery(waku.DeliveryConfig{Confirm: -1}) }
+
+// trySend sends and waits until somebody has the message.
+func trySend(ctx context.Context, m *waku.Membership, topic string, payload []byte, opts ...waku.SendOption) (*waku.Delivery, error) {
+	d, err := m.Send(ctx, topic, payload, opts...)
+	if err == nil {
+		err = d.Wait(ctx, waku.Propagated)
+	}
+	return d, err
+}
+
+// sent is trySend for what must succeed.
+func sent(t testing.TB, m *waku.Membership, topic string, payload []byte, opts ...waku.SendOption) *waku.Delivery {
+	t.Helper()
+	d, err := trySend(within(t), m, topic, payload, opts...)
+	require.NoError(t, err)
+	return d
+}
+
 func addrInfo(t testing.TB, n *waku.Node) peer.AddrInfo {
 	t.Helper()
 	addr, err := multiaddr.NewMultiaddr(n.Addrs()[0])

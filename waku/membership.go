@@ -1,6 +1,7 @@
 package waku
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -25,6 +26,11 @@ type Community struct {
 	// Protected says that the shard has a key even if this program doesn't know
 	// it yet. Joining it then takes a key, or [AwaitKey].
 	Protected bool
+	// Control and Media are further shards, for messages of those classes; nil: they
+	// travel on Shard. The same keys protect them. See [Membership.Control].
+	Control, Media *sharding.Shard
+	// Routing tells the class of a message whose sender doesn't.
+	Routing Routing
 }
 
 // CommunityKey is a key that counts for a while.
@@ -45,6 +51,8 @@ type joinConfig struct {
 	buffer  int
 	buffers bool
 	await   bool
+
+	relayControl bool
 }
 
 // SignWith lets the membership send on a protected shard. The key's public half
@@ -94,9 +102,17 @@ func (n *Node) Join(ctx context.Context, c Community, opts ...JoinOption) (*Memb
 	if n.isClosed() {
 		return nil, errNodeClosed
 	}
+	if err := c.checkClasses(); err != nil {
+		return nil, fmt.Errorf("waku: Join: shard %s: %w", c.Shard, err)
+	}
+	n.telemetry.learn(c)
 	m, err := n.ensureShard(c.Shard).join(t, cfg)
 	if err != nil {
 		return nil, err
+	}
+	m.routing = c.Routing
+	if err := n.joinClasses(m, c, cfg); err != nil {
+		return nil, errors.Join(err, m.leave())
 	}
 	n.shardsChanged()
 	return m, nil
@@ -158,6 +174,7 @@ func (s *shard) join(t terms, cfg joinConfig) (*Membership, error) {
 	m.ctx, m.cancel = context.WithCancel(s.node.tasks.ctx)
 	s.members[m] = struct{}{}
 	s.light.changed()
+	s.outbox.joined(m)
 	return m, nil
 }
 
@@ -175,6 +192,12 @@ type Membership struct {
 	goingLight bool
 	hold       *relay.Subscription
 
+	// class is what the shard is for, classed are the parts in the community's other
+	// shards, and routing tells what goes there.
+	class   Class
+	classed [classes]*Membership
+	routing Routing
+
 	// signing is held while a message is stamped and signed, so that a change of
 	// keys has a before and an after.
 	signing sync.RWMutex
@@ -188,10 +211,14 @@ type Membership struct {
 // Shard is the shard joined.
 func (m *Membership) Shard() sharding.Shard { return m.shard.shard }
 
-// Leave ends the membership and its readers, at once, whether or not they read.
+// Leave ends the membership and its readers, whether or not they read. What was sent and
+// can leave at once still does, within a second; the deliveries of the rest end.
 // The shard's mesh is left with its last membership; its keys and its memory stay,
 // so that joining again opens no gap. It is idempotent.
 func (m *Membership) Leave() error {
+	if m.alive() == nil {
+		m.shard.node.flush(m.shard)
+	}
 	if err := m.leave(); err != nil {
 		return err
 	}
@@ -214,13 +241,18 @@ func (m *Membership) leave() error {
 	for r := range readers {
 		errs = append(errs, r.end())
 	}
+	for _, p := range m.parts() {
+		errs = append(errs, p.leave())
+	}
 	s := m.shard
+	s.outbox.memberLeft(m, cmp.Or(m.alive(), errLeft))
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.members, m)
 	errs = append(errs, s.releaseLocked(m.hold))
 	m.hold = nil
 	s.light.changed()
+	s.gaps.changed()
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("waku: leaving shard %s: %w", s.shard, err)
 	}

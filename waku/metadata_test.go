@@ -37,6 +37,7 @@ func TestAnotherCluster(t *testing.T) {
 		var refused *waku.PeerError
 		require.ErrorAs(t, err, &refused)
 		require.Equal(t, theirs.PeerID(), refused.Peer)
+		require.Equal(t, waku.PeerForeign, refused.Kind)
 		require.Equal(t, "peer is on cluster 1, ours is 16", refused.Reason)
 		time.Sleep(time.Second)
 

@@ -62,6 +62,13 @@ var (
 )
 
 var (
+	descClassBytes    = desc("waku_class_bytes_total", "Bytes of encoded messages, copies included, by shard, class of message and protocol.", "shard", "class", "protocol", "direction")
+	descClassMessages = desc("waku_class_messages_total", "Messages, copies included, by shard, class of message and protocol.", "shard", "class", "protocol", "direction")
+	descDeliveries    = desc("waku_deliveries_total", "Messages sent, by the states they reached.", "shard", "state")
+	descDelivering    = desc("waku_deliveries", "Messages on their way: queued, or propagated and not stored.", "shard", "state")
+)
+
+var (
 	descKnown   = desc("waku_peers_known", "Peers known, connected or not, by how they were found.", "source")
 	descFailing = desc("waku_peers_failing", "Known peers that couldn't be reached when last dialled.")
 	descForeign = desc("waku_peers_foreign", "Known peers that turned out to be of another network.")
@@ -98,7 +105,8 @@ var allDescs = []*prometheus.Desc{
 	descOutcomeWhy, descKeys, descClock, descClockOffset, descStuck,
 	descArchiveState, descArchivePending, descArchiveBytes, descArchive, descArchiveGap,
 	descStoreAnswers, descStoreBytes, descHistoryRefused,
-	descFilterBytes, descLightPushBytes,
+	descFilterBytes, descLightPushBytes, descDeliveries, descDelivering,
+	descClassBytes, descClassMessages,
 	descKnown, descFailing, descForeign, descDials, descRecords, descBoth, descNamed,
 }
 
@@ -142,6 +150,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	w.gauge(descClockOffset, clock.Offset.Seconds())
 	w.counter(descHistoryRefused, n.storeClient.Dropped())
 	w.services(n)
+	w.classes(n.Telemetry())
 	w.discovery(n)
 	w.nat(n)
 	if h := n.archiver.health(); h != nil {
@@ -216,12 +225,25 @@ func (w metricWriter) nat(n *Node) {
 // services writes what light members and service nodes counted.
 func (w metricWriter) services(n *Node) {
 	w.counter(descFilterBytes, n.filterClient.Stats().Bytes, "in")
-	w.counter(descLightPushBytes, n.pushClient.Stats().Bytes, "out")
+	w.counter(descLightPushBytes, n.pushClient.Stats().Bytes+n.slowPushClient.Stats().Bytes, "out")
 	if n.filterServer != nil {
 		w.counter(descFilterBytes, n.filterServer.Stats().Bytes, "out")
 	}
 	if n.pushServer != nil {
 		w.counter(descLightPushBytes, n.pushServer.Stats().Bytes, "in")
+	}
+}
+
+// classes writes what each class of message costs.
+func (w metricWriter) classes(t Telemetry) {
+	for _, x := range t.Total {
+		labels := func(direction string) []string {
+			return []string{x.Shard.String(), x.Class.String(), x.Way.String(), direction}
+		}
+		w.counter(descClassBytes, x.BytesIn, labels("in")...)
+		w.counter(descClassBytes, x.BytesOut, labels("out")...)
+		w.counter(descClassMessages, x.MessagesIn, labels("in")...)
+		w.counter(descClassMessages, x.MessagesOut, labels("out")...)
 	}
 }
 
@@ -293,6 +315,7 @@ func (w metricWriter) rules(n *Node) {
 		id := s.shard.String()
 		w.gauge(descMesh, float64(s.mesh.Load()), id)
 		w.gauge(descShardPeers, float64(len(n.relay.Peers(s.shard))), id)
+		w.deliveries(s.outbox.health(), id)
 		for _, p := range s.plugins {
 			w.gauge(descStuck, float64(p.budget.Stuck()), id, p.budget.Name())
 		}
@@ -311,6 +334,14 @@ func (w metricWriter) rules(n *Node) {
 	for result, v := range byVerdict {
 		w.counter(descOutcome, v, result)
 	}
+}
+
+func (w metricWriter) deliveries(h OutgoingHealth, shard string) {
+	for state, v := range map[DeliveryState]uint64{Propagated: h.Propagated, Stored: h.Stored, Failed: h.Failed, Expired: h.Expired} {
+		w.counter(descDeliveries, v, shard, state.String())
+	}
+	w.gauge(descDelivering, float64(h.Queued), shard, Queued.String())
+	w.gauge(descDelivering, float64(h.Unconfirmed), shard, Propagated.String())
 }
 
 // outcome is nwaku's name of a verdict.

@@ -175,7 +175,7 @@ func (s *shard) hold() (*relay.Subscription, error) {
 
 // holdLocked is hold. mu is held.
 func (s *shard) holdLocked() (*relay.Subscription, error) {
-	hold, err := s.node.relay.Subscribe(s.shard, relay.SubscribeConfig{Buffer: 1, ContentTopics: []string{""}})
+	hold, err := s.node.relay.Subscribe(s.shard, relay.SubscribeConfig{Buffer: 1, ContentTopics: []string{""}, Service: true})
 	if err != nil {
 		return nil, fmt.Errorf("waku: joining shard %s: %w", s.shard, err)
 	}
@@ -203,6 +203,7 @@ func (s *shard) releaseLocked(hold *relay.Subscription) error {
 		s.endArchive()
 		s.endFilter()
 		s.mesh.Store(0)
+		s.gaps.changed()
 	}
 	s.light.changed()
 	return err

@@ -232,6 +232,7 @@ func TestPublicNodeUsesNoCircuit(t *testing.T) {
 			_, err := n.Connect(t.Context(), addr)
 			var refused *waku.PeerError
 			require.ErrorAs(t, err, &refused)
+			require.Equal(t, waku.PeerRelayed, refused.Kind)
 		}
 		require.Empty(t, alog.of(waku.CircuitConnected))
 		require.Empty(t, blog.of(waku.CircuitConnected))
@@ -301,12 +302,10 @@ func TestNATLightFallback(t *testing.T) {
 
 		other := join(t, publics[0], waku.Community{Shard: town})
 		theirs := subscribe(t, other, lobby)
-		sent, err := m.Send(t.Context(), lobby, []byte("by push"))
-		require.NoError(t, err)
-		require.NotEmpty(t, sent.Accepted)
+		require.NotEmpty(t, sent(t, m, lobby, []byte("by push")).Status().Accepted)
 		require.Equal(t, "by push", string(next(t, theirs).Message.Payload))
 		require.Equal(t, "by push", string(next(t, heard).Message.Payload))
-		_, err = other.Send(t.Context(), lobby, []byte("by filter"))
+		_, err := other.Send(t.Context(), lobby, []byte("by filter"))
 		require.NoError(t, err)
 		require.Equal(t, "by filter", string(next(t, heard).Message.Payload))
 

@@ -12,6 +12,10 @@ const (
 	// to publish by when another doesn't answer.
 	filterPeersWanted = lightPeers + 1
 	pushPeersWanted   = 2
+	// enoughRelays peers are enough for a mesh and for gossip beside it, and fewRelays are
+	// too few, unless the profile says otherwise.
+	enoughRelays = 8
+	fewRelays    = 4
 	// scarceAfter is how long peers have been too few when those are looked for who
 	// might know others.
 	scarceAfter = 3 * time.Second
@@ -28,9 +32,10 @@ func (d *discovery) needs() []peers.Need {
 			light = true
 			needs = append(needs, lightNeeds(s)...)
 		} else {
-			target := p.D + p.D/3
+			// Gossip makes good what a lean mesh leaves out, and takes peers outside it.
+			target := max(p.D+p.D/3, min(p.D+p.DLazy, enoughRelays))
 			needs = append(needs, peers.Need{
-				Shard: s.shard, Service: peers.Relay, Min: p.DLow, Target: target, Outbound: max(p.DOut, target/3),
+				Shard: s.shard, Service: peers.Relay, Min: max(p.DLow, min(target/2, fewRelays)), Target: target, Outbound: max(p.DOut, target/3),
 			})
 			if s.seeksLight() {
 				needs = append(needs, lightNeeds(s)...)

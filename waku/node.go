@@ -43,6 +43,8 @@ type Node struct {
 	record recordKeeper
 	asker  *metadata.Client
 
+	telemetry *telemetry
+
 	archiver    *archiver // nil without an archive
 	storeServer *store.Server
 	storeClient *store.Client
@@ -52,12 +54,18 @@ type Node struct {
 	// options ask for them.
 	filterClient *filter.Client
 	pushClient   *lightpush.Client
-	filterServer *filter.Server
-	pushServer   *lightpush.Server
-	filters      restTable
-	pushers      restTable
+	// slowPushClient is for messages that aren't urgent.
+	slowPushClient *lightpush.Client
+	outgoing       outgoing
+	filterServer   *filter.Server
+	pushServer     *lightpush.Server
+	filters        restTable
+	pushers        restTable
 
 	state          *stateKeeper
+	marks          map[sharding.Shard]savedShard // what an earlier run knew
+	memoryKey      [16]byte
+	marksLoaded    chan struct{} // closed when these two are there
 	discovery      *discovery
 	exchangeClient *peerexchange.Client
 	exchanges      restTable
@@ -104,7 +112,9 @@ func New(ctx context.Context, opts ...Option) (*Node, error) {
 
 		networkChanged: make(chan struct{}, 1),
 		meshes:         make(chan struct{}, 1),
+		marksLoaded:    make(chan struct{}),
 	}
+	n.outgoing.dirty = make(chan struct{}, 1)
 	n.gate = newGate(n.tasks.ctx)
 	n.gater.gate = n.gate
 	n.state = newStateKeeper(cfg.state, func(name string, err error) {
@@ -118,7 +128,8 @@ func New(ctx context.Context, opts ...Option) (*Node, error) {
 	if cfg.nat {
 		n.nat = newNATKeeper(n)
 	}
-	n.clock = newClockWatch(cfg.now, cfg.window, n.peers.count, n.emit)
+	n.clock = newClockWatch(cfg.now, cfg.window, n.peers.count, n.clockEvent)
+	n.telemetry = newTelemetry(cfg.now)
 	if err := n.start(ctx); err != nil {
 		return nil, errors.Join(err, n.Close())
 	}
@@ -136,6 +147,7 @@ func (n *Node) start(ctx context.Context) error {
 		return err
 	}
 	n.makeDiscovery()
+	n.tasks.start(n.loadMarks)
 	if err := n.openRelay(); err != nil {
 		return err
 	}
@@ -167,6 +179,10 @@ func (n *Node) start(ctx context.Context) error {
 	n.tasks.start(n.keepGate)
 	n.tasks.start((&keeper{node: n}).run)
 	n.tasks.start(n.state.run)
+	n.openDeliveries(ctx)
+	if n.cfg.state != nil {
+		n.tasks.start(n.keepMarks)
+	}
 	if err := n.openNAT(); err != nil {
 		return err
 	}
@@ -206,11 +222,13 @@ func (n *Node) listen() error {
 
 func (n *Node) openRelay() error {
 	r, err := relay.New(calmHost{n.host}, relay.Config{
+		MemoryKey:       func() [16]byte { <-n.marksLoaded; return n.memoryKey },
 		Profile:         n.cfg.profile,
 		MaxMessageSize:  n.cfg.network.MaxMessageSize,
 		MaxPeersPerAddr: n.cfg.maxConnsPerIP,
 		Logger:          n.cfg.logger,
 		OnEvent:         n.onRelay,
+		OnTraffic:       n.telemetry.relayed,
 		// Its books are about how long ago things were, so it has the system's
 		// clock, which doesn't jump in that respect, whatever WithClock says.
 	})
@@ -264,6 +282,10 @@ func (n *Node) onRelay(e relay.Event) {
 			s.meshChanged(e.Count)
 		}
 		n.meshesChanged()
+	case relay.Overload:
+		if s := n.shards.get(e.Shard); s != nil {
+			go s.gaps.doubt(n.moment().before(time.Second))
+		}
 	case relay.ReaderLost:
 		n.emit(Event{Kind: MessagesLost, Shard: e.Shard})
 	case relay.ValidatorPanic:
@@ -288,10 +310,13 @@ func (n *Node) shutdown() error {
 	n.life.Lock()
 	n.closed.Store(true)
 	n.life.Unlock()
+	n.flush(n.shards.all()...)
 	if sent := n.lastSent.Load(); sent != nil {
 		time.Sleep(sendGrace - time.Since(*sent))
 	}
+	n.freeze()
 	n.tasks.cancel()
+	n.endDeliveries()
 	done := make(chan error, 1)
 	go func() {
 		var errs []error
@@ -346,17 +371,28 @@ func (n *Node) Addrs() []string {
 	return out
 }
 
-// Connect dials a peer, once: a full multiaddr that ends in /p2p/<peer id>. See
+// Connect dials a peer, once: a full multiaddr that ends in /p2p/<peer id>, or several
+// of the same peer, of which the first that answers serves. See
 // [WithStaticPeers] for peers to stay connected with. It returns when the peer has
 // proven that it belongs to this network; otherwise a *[PeerError] says what was
 // wrong with it, or the error is [ErrPaused]. A peer that was cut is refused for ten minutes.
-func (n *Node) Connect(ctx context.Context, addr string) (peer.ID, error) {
+func (n *Node) Connect(ctx context.Context, addr string, more ...string) (peer.ID, error) {
 	if n.isClosed() {
 		return "", errNodeClosed
 	}
 	info, err := parsePeerAddr(addr)
 	if err != nil {
 		return "", fmt.Errorf("waku: Connect: %w", err)
+	}
+	for _, text := range more {
+		other, err := parsePeerAddr(text)
+		switch {
+		case err != nil:
+			return "", fmt.Errorf("waku: Connect: %w", err)
+		case other.ID != info.ID:
+			return "", fmt.Errorf("waku: Connect: %s is another peer than %s: connect with one after the other", text, addr)
+		}
+		info.Addrs = append(info.Addrs, other.Addrs...)
 	}
 	if info.ID == n.host.ID() {
 		return "", fmt.Errorf("waku: Connect: %s is this node itself", addr)

@@ -62,7 +62,7 @@ func WithStaticPeers(addrs ...string) Option {
 	return func(c *config) { c.static = append(c.static, addrs...) }
 }
 
-// WithRelayProfile sets the GossipSub parameters. Default: relay.Classic().
+// WithRelayProfile sets the GossipSub parameters. Default: relay.Default().
 func WithRelayProfile(p relay.Profile) Option {
 	return func(c *config) { c.once("WithRelayProfile"); c.profile = p }
 }
@@ -235,7 +235,8 @@ func WithNAT() Option { return func(c *config) { c.once("WithNAT"); c.nat = true
 
 // WithPortMapping asks the router to let others in, by UPnP or NAT-PMP, and announces
 // the address that it gives. Routers often lie or forget; with [WithNAT] the address is
-// held against what others see.
+// held against what others see. NAT-PMP doesn't work with go-libp2p v0.51: it doesn't
+// find out whom to ask.
 func WithPortMapping() Option {
 	return func(c *config) { c.once("WithPortMapping"); c.portMapping = true }
 }
@@ -257,10 +258,20 @@ func WithoutCircuitRelay() Option {
 }
 
 // WithStateStore keeps what a restart should still know: good peers, which are dialled
-// first then, and lists of nodes; and the number of the node's record, which must
-// grow. See [StateDir]. Default: nothing is kept.
+// first then, and lists of nodes; the number of the node's record, which must grow;
+// messages that were sent and aren't stored yet, 1,024 and 4 MiB of them at most, see
+// [Node.Deliveries]; and up to when the content topics that were read are complete: the
+// first reader of a topic goes on from there, and is given from store nodes what was
+// published since. See [StateDir]. Default: nothing is kept.
 func WithStateStore(s StateStore) Option {
 	return func(c *config) { c.once("WithStateStore"); c.state = s }
+}
+
+// WithGapLimits sets how old messages may be that are read back from store nodes for
+// readers, and how many bytes one gap may cost. What is older, or more, is given up, and
+// told. Default: 30 days, and no limit of bytes, which zero is.
+func WithGapLimits(age time.Duration, bytes int64) Option {
+	return func(c *config) { c.once("WithGapLimits"); c.gapAge, c.gapBytes = age, bytes }
 }
 
 // WithFilterPing sets how often a light member asks its service peers whether they

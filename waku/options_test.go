@@ -72,7 +72,7 @@ func TestWrongOptions(t *testing.T) {
 		"static without place":  {[]waku.Option{waku.WithStaticPeers("/p2p/" + h.ID().String())}, []string{"WithStaticPeers", "where"}},
 		"static no multiaddr":   {[]waku.Option{waku.WithStaticPeers("enr:-abc")}, []string{"WithStaticPeers", `"enr:-abc"`}},
 		"static self":           {[]waku.Option{waku.WithHost(h), waku.WithStaticPeers(peerAddr)}, []string{"WithStaticPeers", "itself"}},
-		"empty profile":         {[]waku.Option{waku.WithRelayProfile(relay.Profile{})}, []string{"WithRelayProfile", "relay.Classic()"}},
+		"empty profile":         {[]waku.Option{waku.WithRelayProfile(relay.Profile{})}, []string{"WithRelayProfile", "relay.Default()"}},
 		"wrong profile":         {[]waku.Option{waku.WithRelayProfile(relay.Profile{D: -1})}, []string{"WithRelayProfile", "-1"}},
 		"conns":                 {[]waku.Option{waku.WithMaxConns(0)}, []string{"WithMaxConns", "positive"}},
 		"conns per address":     {[]waku.Option{waku.WithMaxConnsPerIP(-1)}, []string{"WithMaxConnsPerIP", "positive"}},

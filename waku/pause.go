@@ -28,7 +28,7 @@ const (
 // dialled, and nothing of the node runs or waits for a time. Memberships, readers,
 // keys and the memory of replays stay. [Membership.Send], [Membership.Switch],
 // [Node.Connect] and [Membership.History] fail with [ErrPaused], also when they had
-// begun; a history with Follow goes on after Resume, and readers of messages wait.
+// begun; what was sent and hasn't left leaves after Resume; a history with Follow goes on after Resume, and readers of messages wait.
 // What the application has given the node (host, archive) goes on by itself.
 //
 // Pause doesn't wait; a NodePaused event tells when it is done. It is idempotent.
@@ -102,6 +102,7 @@ func (p *pausing) quiet(ctx context.Context) {
 	if n.filterServer != nil {
 		n.filterServer.EvictAll()
 	}
+	n.saveMarks()
 }
 
 // acquaintances are the peers that a pause parts from, those first that this node

@@ -297,7 +297,7 @@ func (n *Node) lost(r *remote) {
 	if len(n.peers.disconnects) == maxDisconnects {
 		n.peers.disconnects = n.peers.disconnects[1:]
 	}
-	n.peers.disconnects = append(n.peers.disconnects, Disconnect{Peer: r.id, At: n.cfg.now(), Reason: reason})
+	n.peers.disconnects = append(n.peers.disconnects, Disconnect{Peer: r.id, At: n.cfg.now(), Reason: reason, foreign: isForeign(r.err)})
 	if r.proven {
 		n.emit(Event{Kind: PeerDisconnected, Peer: r.id, Reason: reason})
 	}
@@ -371,11 +371,11 @@ func (n *Node) settle(r *remote, shards []sharding.Shard, why error) {
 func (n *Node) connect(ctx context.Context, info peer.AddrInfo) (*remote, error) {
 	n.gater.pardon(info.ID)
 	if reason, cut := n.gater.isCut(info.ID); cut {
-		return nil, &PeerError{Peer: info.ID, Reason: "was cut, which lasts ten minutes: " + reason}
+		return nil, &PeerError{Peer: info.ID, Kind: PeerBarred, Reason: "was cut, which lasts ten minutes: " + reason}
 	}
 	if !n.mayCircuit() {
 		if info.Addrs = slices.DeleteFunc(slices.Clone(info.Addrs), isCircuit); len(info.Addrs) == 0 {
-			return nil, &PeerError{Peer: info.ID, Reason: "is to be reached through a relayer, which is for nodes that others can't reach (WithNAT)"}
+			return nil, &PeerError{Peer: info.ID, Kind: PeerRelayed, Reason: "is to be reached through a relayer, which is for nodes that others can't reach (WithNAT)"}
 		}
 	} else if !slices.ContainsFunc(info.Addrs, func(a ma.Multiaddr) bool { return !isCircuit(a) }) && len(info.Addrs) > 0 {
 		if err := n.nat.punches.awaitReady(ctx, info.ID); err != nil {
@@ -387,9 +387,9 @@ func (n *Node) connect(ctx context.Context, info peer.AddrInfo) (*remote, error)
 	}
 	if err := n.host.Connect(ctx, info); err != nil {
 		if ctx.Err() != nil {
-			return nil, &PeerError{Peer: info.ID, Reason: "no connection in time", Err: context.Cause(ctx)}
+			return nil, &PeerError{Peer: info.ID, Kind: PeerUnreachable, Reason: "no connection in time", Err: context.Cause(ctx)}
 		}
-		return nil, &PeerError{Peer: info.ID, Reason: "can't be reached: " + line(err), Err: err}
+		return nil, &PeerError{Peer: info.ID, Kind: PeerUnreachable, Reason: "can't be reached: " + line(err), Err: err}
 	}
 	r := n.peers.get(info.ID)
 	if r == nil && n.nat != nil {
@@ -405,31 +405,57 @@ func (n *Node) connect(ctx context.Context, info peer.AddrInfo) (*remote, error)
 		r = n.peers.get(info.ID)
 	}
 	if r == nil { // gone again
-		return nil, &PeerError{Peer: info.ID, Reason: n.peers.lastReason(info.ID)}
+		return nil, n.peers.gone(info.ID)
 	}
 	select {
 	case <-r.settled: // soon, if the peer is gone again
 	case <-n.tasks.ctx.Done():
 		return nil, errNodeClosed
 	case <-ctx.Done():
-		return nil, &PeerError{Peer: info.ID, Reason: "no handshake in time", Err: context.Cause(ctx)}
+		return nil, &PeerError{Peer: info.ID, Kind: PeerSilent, Reason: "no handshake in time", Err: context.Cause(ctx)}
 	}
 	return r, n.verdictOn(r)
+}
+
+// isForeign reports whether a handshake told that the peer can't be kept.
+func isForeign(err error) bool {
+	var silence *silenceError
+	return err != nil && !errors.As(err, &silence)
+}
+
+// gone is why a peer that was here a moment ago isn't any more.
+func (t *peerTable) gone(p peer.ID) *PeerError {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, d := range slices.Backward(t.disconnects) {
+		if d.Peer != p {
+			continue
+		}
+		e := &PeerError{Peer: p, Kind: PeerLost, Reason: d.Reason}
+		if d.foreign {
+			e.Kind = PeerForeign
+		}
+		return e
+	}
+	return &PeerError{Peer: p, Kind: PeerLost, Reason: connectionLost}
 }
 
 // verdictOn returns why a peer can't be kept.
 func (n *Node) verdictOn(r *remote) error {
 	n.peers.mu.Lock()
 	defer n.peers.mu.Unlock()
+	var silence *silenceError
 	switch {
+	case errors.As(r.err, &silence):
+		return &PeerError{Peer: r.id, Kind: PeerSilent, Reason: r.err.Error(), Err: r.err}
 	case r.err != nil:
-		return &PeerError{Peer: r.id, Reason: r.err.Error(), Err: r.err}
+		return &PeerError{Peer: r.id, Kind: PeerForeign, Reason: r.err.Error(), Err: r.err}
 	case r.proven:
 		return nil
 	case r.reason != "":
-		return &PeerError{Peer: r.id, Reason: r.reason}
+		return &PeerError{Peer: r.id, Kind: PeerLost, Reason: r.reason}
 	}
-	return &PeerError{Peer: r.id, Reason: connectionLost}
+	return &PeerError{Peer: r.id, Kind: PeerLost, Reason: connectionLost}
 }
 
 // circuitsChanged has a look at the circuits, because of a peer.
@@ -478,6 +504,19 @@ func (n *Node) dropUseless(ctx context.Context) {
 		})
 	}
 	asking.Wait()
+}
+
+// dropLeech disconnects one relay peer that this node dialled and that takes and never
+// gives, so that somebody else is found. Those that came by themselves would only come
+// again.
+func (n *Node) dropLeech() {
+	for _, p := range n.peers.proven() {
+		r := n.peers.get(p)
+		if r != nil && !r.inbound && time.Since(r.began) >= uselessAfter && !n.isStatic(p) && n.relay.Leech(p) {
+			n.drop(p, "it takes messages and never gives any, as many here do")
+			return
+		}
+	}
 }
 
 // askUseless asks a peer again, since what it carries may have changed.

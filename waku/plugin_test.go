@@ -191,13 +191,17 @@ func TestValidatorRefusesOwnMessage(t *testing.T) {
 	}
 	n := start(t, oneSocket(), waku.WithValidator(village, spam, waku.ValidatorName("spam filter")))
 	m := join(t, n, waku.Community{Shard: village})
-	_, err := m.Send(t.Context(), lobby, []byte("ham"))
-	require.NoError(t, err)
-	_, err = m.Send(t.Context(), lobby, []byte("spam"))
+	other := start(t, oneSocket())
+	join(t, other, waku.Community{Shard: village})
+	connect(t, n, other)
+	meshed(t, 1, n)
+	sent(t, m, lobby, []byte("ham"))
+	d, err := trySend(within(t), m, lobby, []byte("spam"))
 	var refused *waku.RefusedError
 	require.ErrorAs(t, err, &refused)
 	require.Equal(t, message.Reject, refused.Verdict)
-	require.EqualError(t, err, `waku: shard 16/64: message refused (reject) by validator "spam filter"`)
+	require.EqualError(t, refused, `waku: shard 16/64: message refused (reject) by validator "spam filter"`)
+	require.Equal(t, waku.Failed, d.State())
 }
 
 // panicHandler is a logger's handler that fails.

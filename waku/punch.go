@@ -160,7 +160,7 @@ func (t *punchTable) awaitReady(ctx context.Context, p peer.ID) error {
 	case <-t.ready:
 		return nil
 	case <-ctx.Done():
-		return &PeerError{Peer: p, Reason: "is to be reached through a relayer, and no peer has said yet where it sees this node", Err: context.Cause(ctx)}
+		return &PeerError{Peer: p, Kind: PeerRelayed, Reason: "is to be reached through a relayer, and no peer has said yet where it sees this node", Err: context.Cause(ctx)}
 	}
 }
 
@@ -336,10 +336,10 @@ func (t *punchTable) await(ctx context.Context, p peer.ID) error {
 	case <-m.direct:
 	case <-m.done:
 		if m.at == nil {
-			return &PeerError{Peer: p, Reason: "can be reached through a relayer only: " + m.last}
+			return &PeerError{Peer: p, Kind: PeerRelayed, Reason: "can be reached through a relayer only: " + m.last}
 		}
 	case <-ctx.Done():
-		return &PeerError{Peer: p, Reason: "no direct connection in time", Err: context.Cause(ctx)}
+		return &PeerError{Peer: p, Kind: PeerRelayed, Reason: "no direct connection in time", Err: context.Cause(ctx)}
 	}
 	return nil
 }

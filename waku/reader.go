@@ -67,10 +67,11 @@ func (m *Membership) Messages(ctx context.Context, contentTopics ...string) iter
 // given, which light members can't have: the error is [ErrTopicsNeeded] then.
 // Readers are independent of each other. Close it when done.
 func (m *Membership) Subscribe(contentTopics ...string) (*Reader, error) {
-	return m.subscribe(m.buffer, contentTopics)
+	return m.subscribe(m.buffer, contentTopics, false)
 }
 
-func (m *Membership) subscribe(buffer int, contentTopics []string) (*Reader, error) {
+// subscribe is Subscribe. A reader apart looks for what is missing itself.
+func (m *Membership) subscribe(buffer int, contentTopics []string, apart bool) (*Reader, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.left {
@@ -88,10 +89,15 @@ func (m *Membership) subscribe(buffer int, contentTopics []string) (*Reader, err
 	if err != nil {
 		return nil, fmt.Errorf("waku: shard %s: %w", m.shard.shard, err)
 	}
-	r := &Reader{member: m, sub: sub}
+	r := &Reader{member: m, sub: sub, apart: apart}
 	r.want(contentTopics)
+	if len(contentTopics) == 0 {
+		r.want([]string{allTopics})
+	}
 	m.readers[r] = struct{}{}
 	m.shard.light.changed()
+	m.shard.gaps.start()
+	m.shard.gaps.changed()
 	return r, nil
 }
 
@@ -99,6 +105,7 @@ func (m *Membership) subscribe(buffer int, contentTopics []string) (*Reader, err
 type Reader struct {
 	member *Membership
 	sub    *relay.Subscription
+	apart  bool
 
 	mu     sync.Mutex
 	closed bool
@@ -148,6 +155,7 @@ func (r *Reader) Next(ctx context.Context) (*Envelope, error) {
 	var loss *relay.LossError
 	switch {
 	case errors.As(err, &loss):
+		r.member.shard.gaps.lost(r, loss.Hashes)
 		return nil, &LossError{Shard: r.member.Shard(), Count: loss.Count}
 	case errors.Is(err, net.ErrClosed):
 		return nil, r.closedBy()
@@ -160,7 +168,7 @@ func (r *Reader) Next(ctx context.Context) (*Envelope, error) {
 	}
 	return &Envelope{
 		Shard: env.Shard, Message: env.Message, Hash: env.Hash, From: from,
-		ReceivedAt: n.cfg.now().Add(-time.Since(env.ReceivedAt)),
+		ReceivedAt: n.cfg.now().Add(-time.Since(env.ReceivedAt)), Stored: env.Stored,
 	}, nil
 }
 
@@ -168,8 +176,12 @@ func (r *Reader) closedBy() error {
 	r.mu.Lock()
 	closed := r.closed
 	r.mu.Unlock()
-	if err := r.member.alive(); err != nil && !closed {
+	switch err := r.member.alive(); {
+	case closed:
+	case err != nil:
 		return err
+	case r.member.shard.node.isClosed():
+		return errNodeClosed
 	}
 	return errReaderClosed
 }
@@ -177,8 +189,12 @@ func (r *Reader) closedBy() error {
 // AddTopics adds content topics. On a reader of all topics it narrows to these.
 func (r *Reader) AddTopics(contentTopics ...string) {
 	r.want(contentTopics)
+	r.mu.Lock()
+	delete(r.wanted, allTopics)
+	r.mu.Unlock()
 	r.sub.AddTopics(contentTopics...)
 	r.member.shard.light.changed()
+	r.member.shard.gaps.changed()
 }
 
 // RemoveTopics removes content topics. When none is left nothing is delivered.
@@ -188,8 +204,10 @@ func (r *Reader) RemoveTopics(contentTopics ...string) {
 	for _, t := range contentTopics {
 		delete(r.wanted, t)
 	}
+	delete(r.wanted, allTopics)
 	r.mu.Unlock()
 	r.member.shard.light.changed()
+	r.member.shard.gaps.changed()
 }
 
 // Lost is how many messages the reader has lost so far.
@@ -204,6 +222,7 @@ func (r *Reader) Close() error {
 	delete(r.member.readers, r)
 	r.member.mu.Unlock()
 	defer r.member.shard.light.changed()
+	defer r.member.shard.gaps.changed()
 	return r.end()
 }
 

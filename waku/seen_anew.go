@@ -2,6 +2,7 @@ package waku
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 	"time"
@@ -21,6 +22,9 @@ const (
 	// seenAnewPause is between two relayers: one of them is there all the time.
 	seenAnewPause = 3 * time.Second
 )
+
+// errSeenAnew is why: nothing has gone wrong with the peer.
+var errSeenAnew = errors.New("dialled anew, to learn this node's address")
 
 // fresh says that the node's addresses are right: a hole was punched.
 func (k *natKeeper) fresh() {
@@ -61,7 +65,7 @@ func (k *natKeeper) beSeenAnew(ctx context.Context) {
 			continue
 		}
 		n.cfg.logger.Debug("dialling a relayer anew, to learn this node's address", "peer", p)
-		n.drop(p, "dialled anew, to learn this node's address")
+		n.drop(p, errSeenAnew.Error())
 		pause(ctx, hangUpTimeout, r.gone)
 		info := peer.AddrInfo{ID: p, Addrs: append([]ma.Multiaddr{at}, slices.DeleteFunc(n.host.Peerstore().Addrs(p), isCircuit)...)}
 		dialling, cancel := context.WithTimeout(ctx, dialTimeout)

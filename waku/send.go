@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -20,52 +21,58 @@ type SendOption func(*sendConfig)
 type sendConfig struct {
 	message *message.Message
 	push    int
+	// priority is the message's if urged; if not, its class's.
+	priority Priority
+	urged    bool
+	// class is the message's, if classed; kind is Status's type of it.
+	class   Class
+	classed bool
+	kind    *MessageType
+	// segment and seal are those of SendLarge.
+	segment int
+	seal    func([]byte) ([]byte, error)
 }
 
-// Ephemeral asks store nodes not to keep the message.
+func newSendConfig(contentTopic string, payload []byte, opts []SendOption) sendConfig {
+	c := sendConfig{message: &message.Message{ContentTopic: contentTopic, Payload: payload}, push: pushPeers}
+	for _, opt := range opts {
+		if opt != nil {
+			opt(&c)
+		}
+	}
+	return c
+}
+
+// Ephemeral asks store nodes not to keep the message: its delivery ends with Propagated.
 func Ephemeral() SendOption { return func(c *sendConfig) { c.message.Ephemeral = true } }
 
 // PayloadVersion sets the message's version field: 0, or 1 for payloads encrypted
 // after 26/WAKU2-PAYLOAD.
 func PayloadVersion(v uint32) SendOption { return func(c *sendConfig) { c.message.Version = v } }
 
-// PushTo sets how many service peers a light member's message goes to at once,
-// instead of two. One that fails is replaced by another; Send fails only if nobody
-// accepts.
-func PushTo(peers int) SendOption { return func(c *sendConfig) { c.push = max(1, peers) } }
-
-// Delivery says what became of a sent message.
-type Delivery struct {
-	// Hash is the deterministic message hash (14/WAKU2-MESSAGE), by which stores
-	// and readers know the message.
-	Hash message.Hash
-	// Timestamp is the one given to the message. It grows from message to message
-	// of a node, unless the clock is set back.
-	Timestamp time.Time
-	// Size is the encoded message's, in bytes.
-	Size int
-	// Peers is how many peers the message was handed to. Zero isn't an error: who
-	// listens here has it, but nobody else. A light member's message was handed to
-	// those in Accepted.
-	Peers int
-	// LowMesh is true when that is fewer than a mesh needs: the message may not
-	// get far.
-	LowMesh bool
-	// Accepted are the service peers that published a light member's message by the
-	// time Send returned.
-	Accepted []Acceptance
+// WithPriority sets which messages that wait leave before others. Default: that of the
+// message's class, [PriorityChat] for [ClassChat], [PriorityHistory] for [ClassMedia] and
+// [PriorityControl] for [ClassControl].
+func WithPriority(p Priority) SendOption {
+	return func(c *sendConfig) { c.priority, c.urged = min(p, priorities-1), true }
 }
 
-// Send gives a payload to the community: it stamps, signs and publishes a message,
-// which this node's own readers get too. It returns when the message has been
-// handed to peers. The payload isn't kept. A light member's message goes to two
-// service peers, and to others if those fail; the first that accepts is enough.
+// PushTo sets how many service peers a light member's message goes to at once,
+// instead of two. One that fails is replaced by another.
+func PushTo(peers int) SendOption { return func(c *sendConfig) { c.push = max(1, peers) } }
+
+// Send gives a payload to the community: it stamps and signs a message and puts it in
+// the queue of what is to leave. It returns at once; the [Delivery] says what becomes of
+// the message: it leaves as soon as somebody is there to take it, and is sent again until
+// a store node has it, or its time is over ([WithDelivery]). This node's own readers get
+// it when it leaves, and those of a relaying member also when nobody is there yet. The
+// payload isn't kept. A light member's message goes to two service peers, and to others
+// if those fail.
 //
 // Errors: [ErrNoSigningKey], *[ClockError], *message.TooLargeError, the errors of
 // message.Validate and message.Strict, *sharding.TopicError for a content topic
-// that a protected shard doesn't take, *[RefusedError] if a plugged-in validator
-// doesn't accept, a light member's *[SendError] if nobody took the message, [ErrPaused], one
-// that is net.ErrClosed after Leave or Close, and ctx's.
+// that a protected shard doesn't take, *[QueueFullError], [ErrPaused], one
+// that is net.ErrClosed after Leave or Close, and ctx's, which bounds this call alone.
 func (m *Membership) Send(ctx context.Context, contentTopic string, payload []byte, opts ...SendOption) (*Delivery, error) {
 	if err := m.alive(); err != nil {
 		return nil, err
@@ -73,16 +80,18 @@ func (m *Membership) Send(ctx context.Context, contentTopic string, payload []by
 	if err := context.Cause(ctx); err != nil {
 		return nil, err
 	}
-	run, err := m.shard.node.gate.enter(ctx)
-	if err != nil {
+	if _, err := m.shard.node.gate.enter(ctx); err != nil {
 		return nil, cmp.Or(m.alive(), err)
 	}
-	msg := &message.Message{ContentTopic: contentTopic, Payload: payload}
-	cfg := sendConfig{message: msg, push: pushPeers}
-	for _, opt := range opts {
-		if opt != nil {
-			opt(&cfg)
-		}
+	cfg := newSendConfig(contentTopic, payload, opts)
+	msg := cfg.message
+	if by, err := m.carrier(contentTopic, &cfg); err != nil {
+		return nil, err
+	} else if by != m {
+		return by.Send(ctx, contentTopic, payload, append(slices.Clone(opts), OfClass(cfg.class))...)
+	}
+	if !cfg.urged {
+		cfg.priority = classPriority[cfg.class]
 	}
 	if err := msg.Validate(); err != nil {
 		return nil, err
@@ -96,52 +105,7 @@ func (m *Membership) Send(ctx context.Context, contentTopic string, payload []by
 	if err := msg.CheckSize(m.shard.node.relay.MaxMessageSize()); err != nil {
 		return nil, err
 	}
-	if m.shard.isLight() || m.shard.isServed() {
-		return m.sendLight(ctx, run, msg, cfg.push)
-	}
-	running, done := during(ctx, run)
-	defer done()
-	noting, refused := withRefusal(running)
-	rc, err := m.shard.node.relay.Publish(noting, m.shard.shard, msg)
-	switch {
-	case err == nil:
-		if rc.Peers > 0 {
-			m.shard.node.lastSent.Store(new(time.Now()))
-		}
-	case ctx.Err() != nil:
-		return nil, context.Cause(ctx)
-	case run.Err() != nil, errors.Is(err, relay.ErrPaused):
-		return nil, cmp.Or(m.alive(), ErrPaused)
-	case errors.Is(err, relay.ErrNotSubscribed) && m.alive() == nil && m.shard.isLight(): // switched just now
-		return m.sendLight(ctx, run, msg, cfg.push)
-	default:
-		return nil, m.sendError(msg, err, refused)
-	}
-	return &Delivery{
-		Hash:      rc.Hash,
-		Timestamp: time.Unix(0, msg.Timestamp),
-		Size:      msg.Size(),
-		Peers:     rc.Peers,
-		LowMesh:   rc.LowMesh,
-	}, nil
-}
-
-// sendLight sends by service peers. This node's readers have the message as soon as
-// one of them has accepted it.
-func (m *Membership) sendLight(ctx, run context.Context, msg *message.Message, peers int) (*Delivery, error) {
-	s := m.shard
-	msg = msg.Clone() // the payload is the caller's
-	hash := msg.Hash(s.topic)
-	s.light.own.add(hash)
-	accepted, err := m.push(ctx, run, msg, peers)
-	if err != nil {
-		return nil, err
-	}
-	s.node.relay.Deliver(s.shard, s.node.PeerID(), msg)
-	return &Delivery{
-		Hash: hash, Timestamp: time.Unix(0, msg.Timestamp), Size: msg.Size(),
-		Peers: len(accepted), Accepted: accepted,
-	}, nil
+	return m.shard.outbox.add(m, msg.Clone(), cfg)
 }
 
 // finish stamps a message and, on a protected shard, signs it.

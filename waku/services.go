@@ -48,6 +48,11 @@ func (n *Node) openServices() {
 	})
 	n.onClose(n.filterClient.Close)
 	n.pushClient = lightpush.NewClient(n.host, lightpush.ClientConfig{MaxMessageSize: n.cfg.network.MaxMessageSize})
+	// What isn't urgent has a line of its own, so that chat never waits in it, and takes
+	// so little that servers have room for chat.
+	n.slowPushClient = lightpush.NewClient(n.host, lightpush.ClientConfig{
+		MaxMessageSize: n.cfg.network.MaxMessageSize, Burst: 6, LegacyRate: 0.2,
+	})
 }
 
 // relaysTopic tells whether the node is in the mesh of a pubsub topic.
@@ -75,7 +80,7 @@ func (s *shard) beginFilter() error {
 	if server == nil || s.feed != nil {
 		return nil
 	}
-	sub, err := s.node.relay.Subscribe(s.shard, relay.SubscribeConfig{Buffer: feedBuffer, Passive: true})
+	sub, err := s.node.relay.Subscribe(s.shard, relay.SubscribeConfig{Buffer: feedBuffer, Passive: true, Service: true})
 	if err != nil {
 		return err
 	}
@@ -86,7 +91,8 @@ func (s *shard) beginFilter() error {
 			var loss *relay.LossError
 			switch {
 			case err == nil:
-				server.Push(s.topic, env.Message)
+				subscribers := server.Push(s.topic, env.Message)
+				s.node.telemetry.message(s.shard, WayFilter, env.Message, true, subscribers)
 			case errors.As(err, &loss):
 				s.node.cfg.logger.Warn("filter: the service was too slow", "shard", s.shard, "lost", loss.Count)
 			default:
@@ -115,6 +121,7 @@ func (n *Node) relayFor(ctx context.Context, from peer.ID, id sharding.Shard, m 
 	if peers == 0 {
 		return 0, lightpush.Refuse(lightpush.StatusNoPeersToRelay, "no relay peers on shard "+id.String())
 	}
+	n.telemetry.message(id, WayLightPush, m, false, 1)
 	hash := m.Hash(s.topic)
 	if _, known := n.relay.Delivered(id, hash); known {
 		return peers, nil // the mesh has it

@@ -47,6 +47,10 @@ type shard struct {
 	feed *filterFeed
 	// light takes part in the shard without relaying.
 	light *lightShard
+	// outbox sends messages.
+	outbox *outbox
+	// gaps knows which messages may be missing.
+	gaps *gapBook
 	// standsIn is true while light does so although the shard is relayed, because
 	// there is no mesh; mu guards since when.
 	standsIn  atomic.Bool
@@ -106,7 +110,8 @@ func (n *Node) ensureShard(id sharding.Shard) *shard {
 		members: map[*Membership]struct{}{},
 		expired: map[string]bool{},
 	}
-	s.light = newLightShard(s)
+	s.light, s.gaps = newLightShard(s), newGapBook(s)
+	s.outbox = newOutbox(s)
 	cfg := dosguard.SignedConfig{
 		Keys:            s.keys,
 		Window:          n.cfg.window,
@@ -383,6 +388,12 @@ func (s *shard) meshChanged(size int) {
 		s.meshUp.Store(new(time.Now()))
 	}
 	was := s.mesh.Swap(int64(size))
+	if int64(size) > was {
+		s.outbox.peersChanged()
+	}
+	if was == 0 || size == 0 {
+		s.gaps.changed()
+	}
 	if k := s.archive.Load(); was > 0 && size == 0 && k != nil {
 		k.missing("no peer was in the shard's mesh")
 	}

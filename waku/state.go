@@ -16,8 +16,9 @@ import (
 
 // StateStore keeps what a node should still know after a restart: good peers, the
 // number of its record, lists of nodes. Names are a few plain words without spaces,
-// values at most twelve mebibytes, and mostly some kibibytes. It is a cache: nothing is lost for good with it. Calls
-// may come from several goroutines.
+// values at most twelve mebibytes, and mostly some kibibytes. But for messages that wait
+// to be sent it is a cache: nothing is lost for good with it. Calls may come from several
+// goroutines.
 type StateStore interface {
 	// Load returns what was saved under a name last; nil if nothing was.
 	Load(ctx context.Context, name string) ([]byte, error)
@@ -69,6 +70,8 @@ const (
 	statePeers  = "peers"
 	stateRecord = "record"
 	stateTrees  = "tree"
+
+	stateComplete = "complete"
 )
 
 const (
@@ -127,6 +130,14 @@ func (k *stateKeeper) save(name string, value []byte) {
 	select {
 	case k.wake <- struct{}{}:
 	default:
+	}
+}
+
+// saveNow keeps a value before it returns, unless the store fails.
+func (k *stateKeeper) saveNow(name string, value []byte) {
+	k.save(name, value)
+	if k.store != nil {
+		k.flush(context.Background())
 	}
 }
 

@@ -68,6 +68,7 @@ func (w *storeWalk) next(ctx context.Context) ([]store.Entry, error) {
 		asking, done := during(ctx, run)
 		page, more, err := w.walk.Next(asking, p)
 		done()
+		w.node.telemetry.entries(&w.shard.shard, page, nil, false)
 		if err == nil {
 			w.node.stores.answered(p)
 			w.peer, w.fails, w.end = p, 0, !more
@@ -97,6 +98,7 @@ func (w *storeWalk) lookup(ctx context.Context, hashes []message.Hash) ([]store.
 	for more := err == nil; more && err == nil; {
 		var page []store.Entry
 		page, more, err = walk.Next(ctx, w.peer)
+		w.node.telemetry.entries(&w.shard.shard, page, nil, false)
 		entries = append(entries, page...)
 	}
 	if err == nil && len(entries) == 0 && walk.Dropped() == 0 {

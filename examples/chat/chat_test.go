@@ -19,25 +19,20 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/status-im/shoal/internal/exampletest"
 	"github.com/status-im/shoal/waku"
 )
 
 var programs string // the directory of the built ones
 
 func TestMain(m *testing.M) {
-	dir, err := os.MkdirTemp("", "chat")
+	dir, remove, err := exampletest.Programs("chat", "servicenode")
 	if err != nil {
 		panic(err)
 	}
 	programs = dir
-	build := exec.Command("go", "build", "-buildvcs=false", "-o", dir+"/", ".", "../servicenode")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	build.Stderr = os.Stderr
-	if err := build.Run(); err != nil {
-		panic(err)
-	}
 	code := m.Run()
-	os.RemoveAll(dir)
+	remove()
 	os.Exit(code)
 }
 

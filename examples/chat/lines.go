@@ -40,6 +40,7 @@ func lines(ctx context.Context, r *room, in io.Reader, out io.Writer, note notic
 		}
 	})
 	wg.Go(func() { worryAloud(ctx, r, note) })
+	wg.Go(func() { r.gaps(ctx, func(text string) { note.say("%s", text) }) })
 	input := make(chan string)
 	go read(ctx, in, input, note)
 
@@ -72,7 +73,7 @@ func lines(ctx context.Context, r *room, in io.Reader, out io.Writer, note notic
 				note.say("still alone after %v: %s", patience, r.status().trouble)
 			}
 		}
-		peers, err := r.say(ctx, text)
+		err := r.tell(ctx, text)
 		sent++
 		switch {
 		case ctx.Err() != nil:
@@ -80,9 +81,6 @@ func lines(ctx context.Context, r *room, in io.Reader, out io.Writer, note notic
 		case err != nil:
 			unheard++
 			note.say("not sent: %v", err)
-		case peers == 0:
-			unheard++
-			note.say("nobody is connected to hear: %s", text)
 		}
 	}
 }

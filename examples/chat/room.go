@@ -49,15 +49,24 @@ func enter(ctx context.Context, s *settings) (*room, error) {
 
 func (r *room) leave() error { return r.node.Close() }
 
-// say sends a line and returns to how many peers it was handed.
-func (r *room) say(ctx context.Context, text string) (peers int, err error) {
+// say sends a line and returns what becomes of it.
+func (r *room) say(ctx context.Context, text string) (iter.Seq[waku.DeliveryStatus], error) {
+	d, err := r.member.Send(ctx, r.topic, encode(payload{Name: r.name, Text: text}))
+	if err != nil {
+		return nil, err
+	}
+	return d.Changes(ctx), nil
+}
+
+// tell sends a line and waits until somebody has it, but not for long.
+func (r *room) tell(ctx context.Context, text string) error {
 	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
 	d, err := r.member.Send(ctx, r.topic, encode(payload{Name: r.name, Text: text}))
 	if err != nil {
-		return 0, err
+		return err
 	}
-	return d.Peers, nil
+	return d.Wait(ctx, waku.Propagated)
 }
 
 // heard is a line that somebody else said.
@@ -118,6 +127,9 @@ func (r *room) status() status {
 		joining = shard.Peers > 0
 		if shard.Mode == waku.ModeLight {
 			s.way, joining = servicePeers(shard.Light), false
+		}
+		if len(shard.Gaps) > 0 {
+			s.way += ", reading back"
 		}
 	}
 	for _, p := range r.node.Peers() {

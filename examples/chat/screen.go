@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"slices"
 	"strings"
 	"time"
@@ -11,6 +12,8 @@ import (
 	"charm.land/bubbles/v2/textinput"
 	"charm.land/bubbles/v2/viewport"
 	tea "charm.land/bubbletea/v2"
+
+	"github.com/status-im/shoal/waku"
 )
 
 // screen runs the room in a terminal until the user leaves or ctx ends.
@@ -29,9 +32,15 @@ func screen(ctx context.Context, r *room) error {
 			program.Send(heardMsg(h))
 		}
 	}()
+	reading := make(chan struct{})
+	go func() {
+		defer close(reading)
+		r.gaps(ctx, func(text string) { program.Send(noticeMsg(text)) })
+	}()
 	_, err := program.Run()
 	cancel()
 	<-listening
+	<-reading
 	if errors.Is(err, tea.ErrProgramKilled) || errors.Is(err, tea.ErrInterrupted) {
 		return nil
 	}
@@ -40,7 +49,7 @@ func screen(ctx context.Context, r *room) error {
 
 // talker is what the screen needs of a room.
 type talker interface {
-	say(ctx context.Context, text string) (peers int, err error)
+	say(ctx context.Context, text string) (iter.Seq[waku.DeliveryStatus], error)
 	status() status
 }
 
@@ -49,9 +58,10 @@ type (
 	noticeMsg string
 	statusMsg status
 	sentMsg   struct {
-		entry *entry
-		peers int
-		err   error
+		entry  *entry
+		status waku.DeliveryStatus
+		err    error                              // it wasn't even queued
+		next   func() (waku.DeliveryStatus, bool) // what becomes of it
 	}
 )
 
@@ -110,7 +120,7 @@ func makeUI(ctx context.Context, room talker, name, where string) *ui {
 	u.input.CharLimit = maxText
 	u.input.SetVirtualCursor(false)
 	u.view.FillHeight = true
-	u.note("Welcome. Your messages carry a mark: … on the way, ✓ and the number of peers they were handed to.")
+	u.note("Welcome. Your messages carry a mark: … on the way, ✓ and the number of peers that were handed it, ✓✓ stored.")
 	return u
 }
 
@@ -143,7 +153,7 @@ func (u *ui) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 		return u, nil
 	case sentMsg:
 		u.sent(msg)
-		return u, nil
+		return u, follow(msg.entry, msg.next)
 	case tea.KeyPressMsg:
 		return u, u.key(msg)
 	}
@@ -203,20 +213,44 @@ func (u *ui) enter() tea.Cmd {
 	u.view.GotoBottom()
 	u.unseen = 0
 	return func() tea.Msg {
-		peers, err := u.room.say(u.ctx, text)
-		return sentMsg{e, peers, err}
+		states, err := u.room.say(u.ctx, text)
+		if err != nil {
+			return sentMsg{entry: e, err: err}
+		}
+		next, _ := iter.Pull(states) // it ends with the program, if not before
+		return follow(e, next)()
+	}
+}
+
+// follow waits for the next state of a message.
+func follow(e *entry, next func() (waku.DeliveryStatus, bool)) tea.Cmd {
+	if next == nil {
+		return nil
+	}
+	return func() tea.Msg {
+		s, more := next()
+		if !more {
+			return nil
+		}
+		return sentMsg{entry: e, status: s, next: next}
 	}
 }
 
 func (u *ui) sent(msg sentMsg) {
-	switch {
-	case msg.err != nil:
+	err := msg.err
+	switch msg.status.State {
+	case waku.Propagated:
+		msg.entry.mark = fmt.Sprintf("✓ %d", msg.status.Peers)
+	case waku.Stored:
+		msg.entry.mark = "✓✓"
+	case waku.Expired:
+		msg.entry.mark = fmt.Sprintf("✓ %d, not stored", msg.status.Peers)
+	case waku.Failed:
+		err = msg.status.Err
+	}
+	if err != nil {
 		msg.entry.mark, msg.entry.failed = "✗", true
-		u.note("Not sent: " + clean(msg.err.Error(), 300))
-	case msg.peers == 0:
-		msg.entry.mark, msg.entry.failed = "! nobody", true
-	default:
-		msg.entry.mark = fmt.Sprintf("✓ %d", msg.peers)
+		u.note("Not sent: " + clean(err.Error(), 300))
 	}
 	msg.entry.width = 0
 	u.draw()

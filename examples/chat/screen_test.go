@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -18,16 +20,16 @@ import (
 // fake is a room without a network.
 type fake struct {
 	status_ status
-	peers   int
+	states  []waku.DeliveryStatus
 	err     error
 	heard   []string
 }
 
 func (f *fake) status() status { return f.status_ }
 
-func (f *fake) say(_ context.Context, text string) (int, error) {
+func (f *fake) say(_ context.Context, text string) (iter.Seq[waku.DeliveryStatus], error) {
 	f.heard = append(f.heard, text)
-	return f.peers, f.err
+	return slices.Values(f.states), f.err
 }
 
 func shown(u *ui) string { return ansi.Strip(u.View().Content) }
@@ -50,21 +52,28 @@ func newTestUI(f *fake, width, height int) *ui {
 }
 
 func TestOwnMessageShowsAtOnce(t *testing.T) {
-	f := &fake{peers: 3}
+	f := &fake{states: []waku.DeliveryStatus{{State: waku.Queued}, {State: waku.Propagated, Peers: 3}, {State: waku.Stored}}}
 	u := newTestUI(f, 80, 20)
 	cmd := typed(t, u, "hello")
 	assert.Contains(t, shown(u), "ana  hello  …")
 	assert.Empty(t, f.heard, "sending must not hold up the screen")
-	u.Update(cmd())
+	for _, mark := range []string{"…", "✓ 3", "✓✓"} {
+		_, cmd = u.Update(cmd())
+		assert.Contains(t, shown(u), "ana  hello  "+mark)
+	}
+	assert.Nil(t, cmd())
 	assert.Equal(t, []string{"hello"}, f.heard)
-	assert.Contains(t, shown(u), "ana  hello  ✓ 3")
 }
 
 func TestFailuresShow(t *testing.T) {
-	f := &fake{}
+	f := &fake{states: []waku.DeliveryStatus{{State: waku.Failed, Err: waku.ErrNobody}}}
 	u := newTestUI(f, 80, 20)
 	u.Update(typed(t, u, "anybody?")())
-	assert.Contains(t, shown(u), "anybody?  ! nobody")
+	assert.Contains(t, shown(u), "anybody?  ✗")
+	assert.Contains(t, shown(u), "Not sent: waku: no relay peer")
+	f.states = []waku.DeliveryStatus{{State: waku.Expired, Peers: 2}}
+	u.Update(typed(t, u, "you two?")())
+	assert.Contains(t, shown(u), "you two?  ✓ 2, not stored")
 	f.err = errors.New("the clock is wrong")
 	u.Update(typed(t, u, "and now?")())
 	assert.Contains(t, shown(u), "and now?  ✗")

@@ -57,7 +57,8 @@ func (t *town) claims(ctx context.Context) []claim {
 		claim{all.foreign == 0, fmt.Sprintf("of the stranger's %d messages no member got any", tried)},
 		claim{heard.foreign == 0 && heard.missed == 0 && heard.members > 0,
 			fmt.Sprintf("a listener that refuses nothing got %d messages of members from the fleet node, and %d others", heard.members, heard.foreign)},
-		claim{t.archived(ctx), fmt.Sprintf("the fleet node's archive holds the members' %d messages and nothing else", len(t.said))})
+		claim{t.archived(ctx), fmt.Sprintf("the fleet node's archive holds the members' %d messages and nothing else", len(t.said))},
+		t.spread(), t.apart(), t.once(), t.halves())
 }
 
 // alike tells whether all who were there from the beginning know just what was said.
@@ -86,7 +87,7 @@ func (t *town) frugal() claim {
 		if m.light {
 			kind = 1
 		}
-		i, o := traffic(m.metrics)
+		i, o := t.traffic(m.metrics)
 		in[kind], out[kind], n[kind] = in[kind]+i, out[kind]+o, n[kind]+1
 	}
 	for kind := range n {
@@ -105,7 +106,7 @@ func (r reading) complete(all []said) bool {
 
 // archived tells whether the archive holds exactly what members said, in order.
 func (t *town) archived(ctx context.Context) bool {
-	page, err := t.archive.Query(ctx, store.Query{Limit: store.MaxPageSize, HashesOnly: true})
+	page, err := t.archive.Query(ctx, store.Query{Shard: &shard, Limit: store.MaxPageSize, HashesOnly: true})
 	var kept []message.Hash
 	for _, e := range page.Entries {
 		kept = append(kept, e.Hash)
@@ -159,7 +160,7 @@ func (t *town) table() {
 	rows := [][]string{{"", "sent", "got", "of", "KiB in", "KiB out", "refused"}}
 	for _, m := range t.members {
 		c := m.tally(t.due(m), t.real())
-		in, out := traffic(m.metrics)
+		in, out := t.traffic(m.metrics)
 		name := m.name
 		if m.light {
 			name += ", light"
@@ -171,10 +172,12 @@ func (t *town) table() {
 		name string
 		node *fleetNode
 	}{{"fleet node", t.fleet}, {"second one", t.second}} {
-		in, out := traffic(f.node.metrics)
+		in, out := t.traffic(f.node.metrics)
 		rows = append(rows, []string{f.name, "", "", "", kib(in), kib(out), sum(refused(f.node.Node))})
 	}
 	t.p.table(rows)
+	t.p.text("   what the description cost, beside:")
+	t.p.table(t.costs())
 	t.p.text("   refused by the fleet node: %s\n", reasons(refused(t.fleet.Node)))
 }
 
@@ -202,6 +205,14 @@ func kib(bytes float64) string { return fmt.Sprintf("%.1f", bytes/1024) }
 // is said about them. What a light member asks for isn't among it: a request of some
 // hundred bytes, and a ping a minute.
 var counters = []string{"waku_relay_bytes_total", "waku_relay_control_bytes_total", "waku_filter_bytes_total", "waku_lightpush_bytes_total"}
+
+// traffic is what a node had moved before the description was published.
+func (t *town) traffic(r *prometheus.Registry) (in, out float64) {
+	if m, ok := t.moved[r]; ok {
+		return m.in, m.out
+	}
+	return traffic(r)
+}
 
 // traffic adds up a node's bandwidth counters.
 func traffic(r *prometheus.Registry) (in, out float64) {

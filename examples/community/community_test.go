@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -14,7 +13,6 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/status-im/shoal/message"
-	"github.com/status-im/shoal/waku"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -28,7 +26,7 @@ func TestShow(t *testing.T) {
 	assert.True(t, held, "%s", &out)
 	assert.NotContains(t, out.String(), "FAIL")
 	assert.NotContains(t, out.String(), "\x1b", "no colour unless asked for")
-	assert.Equal(t, 15, strings.Count(out.String(), "PASS  "), "%s", &out)
+	assert.Equal(t, 19, strings.Count(out.String(), "PASS  "), "%s", &out)
 }
 
 // Without the key at the fleet node the demo must see that its claims don't hold.
@@ -47,10 +45,14 @@ func TestShowFailsWithoutProtection(t *testing.T) {
 	failed := strings.Count(out.String(), "FAIL")
 	assert.Equal(t, 7, failed, "four kinds, the cut, the witness, the archive: %s", &out)
 	for _, m := range unprotected.lights() {
-		left := m.node.Health().Disconnects
-		assert.True(t, slices.ContainsFunc(left, func(d waku.Disconnect) bool {
-			return d.Peer == unprotected.fleet.PeerID() && strings.Contains(d.Reason, "isn't genuine")
-		}), "they go on by the second node: %+v", left)
+		for _, h := range m.node.Health().Shards {
+			if h.Shard != shard {
+				continue
+			}
+			assert.Positive(t, h.Light.Refused)
+			assert.Contains(t, h.Light.Failure, unprotected.fleet.PeerID().String(), "they go on by the second node")
+			assert.Contains(t, h.Light.Failure, "isn't genuine")
+		}
 	}
 }
 

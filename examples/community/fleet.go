@@ -12,7 +12,7 @@ import (
 	"github.com/status-im/shoal/waku"
 )
 
-// fleetNode relays the community's shard and serves its light members.
+// fleetNode relays the community's shards and serves its light members.
 type fleetNode struct {
 	*waku.Node
 	metrics *prometheus.Registry
@@ -29,7 +29,7 @@ func newFleetNode(ctx context.Context, options ...waku.Option) (*fleetNode, erro
 	if err != nil {
 		return nil, err
 	}
-	if _, err := f.Join(ctx, waku.Community{Shard: shard}); err != nil {
+	if _, err := f.Join(ctx, waku.Community{Shard: shard, Control: &control, Routing: routing()}, waku.RelayControl()); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
 	return f, nil

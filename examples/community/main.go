@@ -1,7 +1,9 @@
 // Community shows a whole Status community in one process: two fleet nodes, five
 // members who relay, two light ones who don't, and one who comes late, on a shard
 // that the community's key protects. A fleet node keeps what they say, and the
-// latecomer reads it back. Then somebody without the key tries to disturb it.
+// latecomer reads it back. Then somebody without the key tries to disturb it. At last
+// the community's description, 3 MB, is published on a shard of its own, and a member
+// sleeps through half of it.
 // Everything runs on loopback.
 //
 // It ends by itself, with a table and a verdict on each claim; the exit code is 0
@@ -25,7 +27,7 @@ import (
 )
 
 // limit is how long the whole show may take.
-const limit = 50 * time.Second
+const limit = 90 * time.Second
 
 func main() {
 	tty := term.IsTerminal(os.Stdout.Fd())
@@ -94,7 +96,7 @@ func show(ctx context.Context, p *printer, pace time.Duration) (held bool, err e
 func (t *town) play(ctx context.Context) (held bool, err error) {
 	began := time.Now()
 	t.p.title("A community on shard %s", shard)
-	for _, scene := range []func(context.Context) error{t.gather, t.talk, t.welcome, t.disturb, t.carryOn} {
+	for _, scene := range []func(context.Context) error{t.gather, t.talk, t.welcome, t.disturb, t.carryOn, t.describe} {
 		if err := scene(ctx); err != nil {
 			return false, err
 		}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"sync"
@@ -21,21 +22,25 @@ type member struct {
 	metrics *prometheus.Registry
 	sent    int
 	done    chan struct{} // closed when the reader has ended
+	charter *waku.Latest
+	follows chan struct{} // closed when nobody follows the charter any more
 
-	mu   sync.Mutex
-	got  map[message.Hash]int // others' messages, and how often each
-	lost uint64
-	news chan struct{} // closed and replaced at every message
+	mu    sync.Mutex
+	knows *waku.Version        // of the charter
+	got   map[message.Hash]int // others' messages, and how often each
+	lost  uint64
+	news  chan struct{} // closed and replaced at every message
 }
 
 // newMember starts a node, joins the community and begins to read. Relay or light:
 // the option is all the difference.
-func newMember(ctx context.Context, name string, light bool, key *dosguard.PrivateKey, addrs []string) (*member, error) {
+func newMember(ctx context.Context, name string, light bool, key *dosguard.PrivateKey, addrs []string, opts ...waku.JoinOption) (*member, error) {
 	m := &member{
 		name:    name,
 		light:   light,
 		metrics: prometheus.NewRegistry(),
 		done:    make(chan struct{}),
+		follows: make(chan struct{}),
 		got:     map[message.Hash]int{},
 		news:    make(chan struct{}),
 	}
@@ -48,12 +53,40 @@ func newMember(ctx context.Context, name string, light bool, key *dosguard.Priva
 	if light {
 		as = waku.AsLight()
 	}
-	m.in, err = m.node.Join(ctx, waku.Community{Shard: shard, PublicKey: key.PublicKey()}, waku.SignWith(key), as)
+	m.in, err = m.node.Join(ctx, waku.Community{
+		Shard: shard, Control: &control, PublicKey: key.PublicKey(), Routing: routing(),
+	}, append(opts, waku.SignWith(key), as)...)
+	if err != nil {
+		return nil, errors.Join(err, m.node.Close())
+	}
+	m.charter, err = m.in.Control().Latest(waku.LatestConfig{ContentTopic: charter, Watch: []string{notes}})
 	if err != nil {
 		return nil, errors.Join(err, m.node.Close())
 	}
 	go m.read(m.in.Messages(context.Background(), lobby)) // ends with the node
+	go m.follow()
 	return m, nil
+}
+
+// follow keeps the newest charter. It ends with the node.
+func (m *member) follow() {
+	defer close(m.follows)
+	for {
+		v, err := m.charter.Next(context.Background())
+		if err != nil {
+			return
+		}
+		m.mu.Lock()
+		m.knows = v
+		m.mu.Unlock()
+	}
+}
+
+// knowsCharter tells whether the member has this one.
+func (m *member) knowsCharter(text []byte) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.knows != nil && bytes.Equal(m.knows.Payload, text)
 }
 
 func (m *member) read(messages func(func(*waku.Envelope, error) bool)) {
@@ -76,6 +109,7 @@ func (m *member) read(messages func(func(*waku.Envelope, error) bool)) {
 func (m *member) leave() error {
 	err := m.node.Close()
 	<-m.done
+	<-m.follows
 	return err
 }
 

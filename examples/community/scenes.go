@@ -21,7 +21,11 @@ func (t *town) gather(ctx context.Context) error {
 		short(t.fleet.PeerID().String(), 16), short(t.second.PeerID().String(), 16)))
 	began := time.Now()
 	for _, name := range []string{"ana", "ben", "cleo", "dan", "eva"} {
-		if _, err := t.arrive(ctx, name, false); err != nil {
+		var opts []waku.JoinOption
+		if name == "ben" { // has bandwidth to spare
+			opts = append(opts, waku.RelayControl())
+		}
+		if _, err := t.arrive(ctx, name, false, opts...); err != nil {
 			return err
 		}
 	}

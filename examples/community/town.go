@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/status-im/shoal/message"
 	dosguard "github.com/status-im/shoal/rln-free-dos"
@@ -18,9 +19,19 @@ import (
 	"github.com/status-im/shoal/waku"
 )
 
-var shard = sharding.Shard{Cluster: sharding.StatusCluster, Index: 128}
+// shard carries what members say, control what holds the community together.
+var (
+	shard   = sharding.Shard{Cluster: sharding.StatusCluster, Index: 128}
+	control = sharding.Shard{Cluster: sharding.StatusCluster, Index: 896}
+)
 
-const lobby = "/town/1/lobby/plain"
+const (
+	lobby = "/town/1/lobby/plain"
+	// charter is where the community's description is published, notes where is said
+	// that there is another one.
+	charter = "/town/1/charter/plain"
+	notes   = "/town/1/notes/plain"
+)
 
 // town is everybody who takes part.
 type town struct {
@@ -36,10 +47,12 @@ type town struct {
 	members []*member
 	present int // those who were there from the beginning
 
-	said  []said // by members, in order
-	cut   chan peer.ID
-	tries []attempt // by the stranger
-	read  reading   // by who came late
+	said    []said // by members, in order
+	cut     chan peer.ID
+	tries   []attempt // by the stranger
+	charter published
+	moved   map[*prometheus.Registry]moved // before the description
+	read    reading                        // by who came late
 
 	witness   *plainPeer
 	witnessed int // how much was said before it listened
@@ -70,15 +83,15 @@ func newTown(ctx context.Context, protect bool) (*town, error) {
 	if t.archive, err = sqlite.Open(ctx, filepath.Join(t.dir, "store.db"), sqlite.Config{}); err != nil {
 		return t, err
 	}
-	knowing := waku.WithProtectedShard(shard, key.PublicKey())
+	knowing := []waku.Option{waku.WithProtectedShard(shard, key.PublicKey()), waku.WithProtectedShard(control, key.PublicKey())}
 	options := []waku.Option{waku.WithArchive(t.archive)}
 	if protect {
-		options = append(options, knowing)
+		options = append(options, knowing...)
 	}
 	if t.fleet, err = newFleetNode(ctx, options...); err != nil {
 		return t, err
 	}
-	if t.second, err = newFleetNode(ctx, knowing, waku.WithStaticPeers(t.fleet.Addrs()[0])); err != nil {
+	if t.second, err = newFleetNode(ctx, append(knowing, waku.WithStaticPeers(t.fleet.Addrs()[0]))...); err != nil {
 		return t, err
 	}
 	go t.watch(t.fleet.Events(context.Background())) // ends with the node
@@ -128,14 +141,14 @@ func (t *town) close() error {
 
 // arrive brings a member, connected with the fleet nodes and, if it relays, with
 // whoever came just before.
-func (t *town) arrive(ctx context.Context, name string, light bool) (*member, error) {
+func (t *town) arrive(ctx context.Context, name string, light bool, opts ...waku.JoinOption) (*member, error) {
 	addrs := []string{t.fleet.Addrs()[0], t.second.Addrs()[0]}
 	if relaying := t.relaying(); !light {
 		for _, m := range relaying[max(0, len(relaying)-2):] {
 			addrs = append(addrs, m.node.Addrs()[0])
 		}
 	}
-	m, err := newMember(ctx, name, light, t.key, addrs)
+	m, err := newMember(ctx, name, light, t.key, addrs, opts...)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
@@ -219,7 +232,7 @@ func (t *town) settle(ctx context.Context) {
 	for _, m := range t.members {
 		m.await(ctx, t.due(m))
 	}
-	_ = until(ctx, func() bool { return t.fleet.Health().Archive.Kept >= uint64(len(t.said)) }) // the claims tell
+	_ = until(ctx, func() bool { return t.archived(ctx) }) // the claims tell
 	if t.witness != nil {
 		_ = until(ctx, func() bool { return t.testimony().missed == 0 }) // the claims tell
 	}

@@ -20,6 +20,7 @@ import (
 	"github.com/status-im/shoal/filter"
 	"github.com/status-im/shoal/internal/dnsdisc/dnstest"
 	"github.com/status-im/shoal/internal/enr"
+	"github.com/status-im/shoal/internal/exampletest"
 	"github.com/status-im/shoal/sharding"
 	"github.com/status-im/shoal/waku"
 )
@@ -27,19 +28,13 @@ import (
 var program string
 
 func TestMain(m *testing.M) {
-	dir, err := os.MkdirTemp("", "crawl")
+	dir, remove, err := exampletest.Programs("crawl")
 	if err != nil {
 		panic(err)
 	}
 	program = filepath.Join(dir, "crawl")
-	build := exec.Command("go", "build", "-buildvcs=false", "-o", program, ".")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	build.Stderr = os.Stderr
-	if err := build.Run(); err != nil {
-		panic(err)
-	}
 	code := m.Run()
-	os.RemoveAll(dir)
+	remove()
 	os.Exit(code)
 }
 

@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/status-im/shoal/internal/exampletest"
 	"github.com/status-im/shoal/message"
 	dosguard "github.com/status-im/shoal/rln-free-dos"
 	"github.com/status-im/shoal/sharding"
@@ -26,19 +27,13 @@ import (
 var programs string // the directory of the built ones
 
 func TestMain(m *testing.M) {
-	dir, err := os.MkdirTemp("", "history")
+	dir, remove, err := exampletest.Programs("history", "servicenode")
 	if err != nil {
 		panic(err)
 	}
 	programs = dir
-	build := exec.Command("go", "build", "-buildvcs=false", "-o", dir+"/", ".", "../servicenode")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	build.Stderr = os.Stderr
-	if err := build.Run(); err != nil {
-		panic(err)
-	}
 	code := m.Run()
-	os.RemoveAll(dir)
+	remove()
 	os.Exit(code)
 }
 
@@ -103,7 +98,7 @@ func TestLatecomer(t *testing.T) {
 		topic := topics[i%3/2] // every third in the kitchen
 		d, err := m.Send(t.Context(), topic, fmt.Appendf(nil, "number %d", i))
 		require.NoError(t, err)
-		require.NotZero(t, d.Peers)
+		require.NoError(t, d.Wait(t.Context(), waku.Propagated))
 		said = append(said, fmt.Sprintf("%s number %d", topic, i))
 	}
 

@@ -40,6 +40,7 @@ func main() {
 	index := flag.String("shard", "128", "`number` of the community's shard")
 	file := flag.String("key-file", "community.key", "`file` with the community's private key")
 	name := flag.String("name", "somebody", "`name` that the others see")
+	mapping := flag.Bool("map-ports", false, "ask the router to let others in (UPnP, NAT-PMP)")
 	every := flag.Duration("every", time.Second, "how often to say something")
 	flag.Parse()
 	if *peers == "" {
@@ -51,11 +52,16 @@ func main() {
 
 	key := must(dosguard.ParsePrivateKey(strings.TrimSpace(string(must(os.ReadFile(*file))))))
 	community := waku.Community{Shard: must(sharding.ParseShard("16/" + *index)), PublicKey: key.PublicKey()}
-	node := must(waku.New(ctx,
+	opts := []waku.Option{
 		waku.WithNetwork(waku.Network{Name: "own", Cluster: community.Shard.Cluster, MaxMessageSize: message.LargeMaxSize}),
 		waku.WithNAT(),
 		waku.WithListenAddrs(strings.Split(*listen, ",")...),
-		waku.WithStaticPeers(strings.Split(*peers, ",")...)))
+		waku.WithStaticPeers(strings.Split(*peers, ",")...),
+	}
+	if *mapping {
+		opts = append(opts, waku.WithPortMapping())
+	}
+	node := must(waku.New(ctx, opts...))
 	defer node.Close()
 	show := newTimeline(os.Stdout)
 	events := node.Events(ctx)
@@ -79,16 +85,22 @@ func main() {
 // follow shows what happens to the node.
 func follow(ctx context.Context, node *waku.Node, show *timeline, events iter.Seq[waku.Event]) {
 	go func() {
-		for said := ""; ctx.Err() == nil; time.Sleep(100 * time.Millisecond) {
+		for said, record := "", ""; ctx.Err() == nil; time.Sleep(100 * time.Millisecond) {
 			if h := node.Health(); h.Summary != said {
 				said = h.Summary
 				show.moment("health", "", said)
+			}
+			if r := node.ENR(); r != record && !show.people {
+				record = r
+				show.moment("record", "", record)
 			}
 		}
 	}()
 	for e := range events {
 		text := e.Reason
 		switch e.Kind {
+		case waku.DeliveryLate, waku.DeliveryFailed: // nobody keeps what is said here
+			continue
 		case waku.ReachabilityChanged:
 			text = e.Reachability.String() + ": " + e.Reason
 		case waku.PeerConnected:
@@ -118,7 +130,7 @@ func place(node *waku.Node, id peer.ID) string {
 func speak(ctx context.Context, chat *waku.Membership, name string, every time.Duration, show *timeline) {
 	for n := 1; ctx.Err() == nil; time.Sleep(every) {
 		sent, err := chat.Send(ctx, topic, fmt.Appendf(nil, "%s: hello %d", name, n))
-		if err == nil && sent.Peers > 0 {
+		if err == nil && sent.Wait(ctx, waku.Propagated) == nil {
 			show.said(n)
 			n++
 		}

@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/status-im/shoal/filter"
+	"github.com/status-im/shoal/internal/exampletest"
 	"github.com/status-im/shoal/lightpush"
 	dosguard "github.com/status-im/shoal/rln-free-dos"
 	"github.com/status-im/shoal/sharding"
@@ -25,19 +26,13 @@ import (
 var program string
 
 func TestMain(m *testing.M) {
-	dir, err := os.MkdirTemp("", "light")
+	dir, remove, err := exampletest.Programs("light")
 	if err != nil {
 		panic(err)
 	}
 	program = filepath.Join(dir, "light")
-	build := exec.Command("go", "build", "-buildvcs=false", "-o", program, ".")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	build.Stderr = os.Stderr
-	if err := build.Run(); err != nil {
-		panic(err)
-	}
 	code := m.Run()
-	os.RemoveAll(dir)
+	remove()
 	os.Exit(code)
 }
 

@@ -318,3 +318,33 @@ func delivery(runs []*scale.Result) *plot {
 	}
 	return p
 }
+
+// held shows what of the mesh attackers hold, second by second.
+func held(runs []*scale.Result) *plot {
+	var shown []*scale.Result
+	last := 0
+	for _, r := range runs {
+		if r.Attack != nil && len(r.Attack.Held) > 1 {
+			shown = append(shown, r)
+			last = max(last, len(r.Attack.Held)-1)
+		}
+	}
+	if len(shown) == 0 {
+		return nil
+	}
+	p, at := axes("Who holds the mesh", "Share of members' mesh links that end at attackers, by seconds since counting began.", "seconds", 0, float64(last), 0, 1, false)
+	for v := 0.0; v <= float64(last); v += nice(float64(last)) {
+		x, _ := at(v, 0)
+		p.Ticks = append(p.Ticks, tick{x, fmt.Sprintf("%.0f", v)})
+	}
+	for i, r := range shown {
+		var xs, ys []float64
+		for second, share := range r.Attack.Held {
+			xs, ys = append(xs, float64(second)), append(ys, share)
+		}
+		hue := hues[i%len(hues)]
+		p.draw(at, xs, ys, hue, i >= len(hues), false)
+		p.Legend = append(p.Legend, legend{Hue: hue, Text: title(r), Dashed: i >= len(hues)})
+	}
+	return p
+}

@@ -51,6 +51,7 @@ func report(args []string) error {
 	f := flag.NewFlagSet("scale report", flag.ContinueOnError)
 	f.SetOutput(io.Discard)
 	html := f.String("html", "scale.html", "`file` for the page; it is replaced")
+	pictures := f.String("pictures", "", "`directory` for the plots, each in a file; they are replaced")
 	switch err := f.Parse(args); {
 	case errors.Is(err, flag.ErrHelp):
 		usage(os.Stdout)
@@ -72,13 +73,18 @@ func report(args []string) error {
 		}
 		runs = append(runs, r)
 	}
+	if *pictures != "" {
+		if err := writePictures(*pictures, runs); err != nil {
+			return err
+		}
+	}
 	return writePage(*html, runs)
 }
 
 // writePage writes the page, wholly or not at all.
 func writePage(file string, runs []*scale.Result) error {
 	d := pageData{Runs: runs, CSS: template.CSS(pageCSS), Published: model.Published().Table(), Tiles: tiles(runs)}
-	for _, draw := range []func([]*scale.Result) *plot{bandwidth, latencies, copies, bySize, delivery} {
+	for _, draw := range []func([]*scale.Result) *plot{bandwidth, latencies, copies, bySize, delivery, held} {
 		if p := draw(runs); p != nil {
 			d.Plots = append(d.Plots, p)
 		}

@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"encoding/xml"
 	"errors"
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -26,9 +28,10 @@ func small(t *testing.T) (files []string) {
 	for _, args := range [][]string{
 		{"--members", "20", "--profile", "classic", "--name", "classic <today>"},
 		{"--members", "40", "--profile", "default", "--rate", "1", "--vanish", "0.1"},
+		{"--members", "20", "--profile", "default", "--rate", "1", "--attack", "silent", "--attackers", "5"},
 		{"--members", "30", "--profile", "fleet-assisted:DLazy=2", "--fleet", "4", "--fleet-links", "3", "--fleet-profile", "serving-30"},
 	} {
-		file := filepath.Join(dir, args[3]+args[1]+".json")
+		file := filepath.Join(dir, fmt.Sprint(len(files), ".json"))
 		s, err := parse(append(args, "--json", file, "--settle", "12s", "--load", "5s", "--drain", "5s"))
 		require.NoError(t, err)
 		p2ptest.Bubble(t, func(t *testing.T) {
@@ -49,12 +52,21 @@ func small(t *testing.T) (files []string) {
 func TestReport(t *testing.T) {
 	files := small(t)
 	page := filepath.Join(t.TempDir(), "scale.html")
-	require.NoError(t, report(append([]string{"--html", page}, files...)))
+	require.NoError(t, report(append([]string{"--html", page, "--pictures", filepath.Dir(page)}, files...)))
+	pictures, err := filepath.Glob(filepath.Join(filepath.Dir(page), "*.svg"))
+	require.NoError(t, err)
+	require.Len(t, pictures, 6)
+	for _, file := range pictures {
+		b, err := os.ReadFile(file)
+		require.NoError(t, err)
+		require.NoError(t, xml.Unmarshal(b, new(struct{ XMLName xml.Name })), file)
+		assert.NotContains(t, string(b), "ZgotmplZ")
+	}
 	b, err := os.ReadFile(page)
 	require.NoError(t, err)
 	html := string(b)
 	for _, want := range []string{"What a member pays", "How long it takes", "How often a message comes", "Through trouble",
-		"classic &lt;today&gt;", "817.2", "10 % of members vanish"} {
+		"classic &lt;today&gt;", "817.2", "10 % of members vanish", "Who holds the mesh"} {
 		assert.True(t, strings.Contains(html, want), want)
 	}
 	assert.Empty(t, regexp.MustCompile(`(src|href)=|https?://|url\(`).FindString(html), "the page needs nothing else")

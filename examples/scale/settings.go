@@ -89,7 +89,7 @@ func flags(s *settings) *flag.FlagSet {
 	f.IntVar(&c.Fleet, "fleet", 0, "`number` of fleet nodes, who relay")
 	f.IntVar(&c.Dials, "dials", 0, "`number` of members that each member connects to; as many come to it (default 8)")
 	f.IntVar(&c.FleetLinks, "fleet-links", 0, "`number` of fleet nodes that each member connects to")
-	f.Func("profile", "the members' `profile`: "+strings.Join(slices.Sorted(maps.Keys(profiles)), ", ")+", fleet-24; fields may be\nchanged, such as classic:D=4,DHigh=6 (default classic)", profileFlag(&c.Profile))
+	f.Func("profile", "the members' `profile`: "+strings.Join(slices.Sorted(maps.Keys(profiles)), ", ")+", fleet-24; fields may be\nchanged, such as classic:D=4,DHigh=6 (default default)", profileFlag(&c.Profile))
 	f.Func("other-profile", "the `profile` of a share --other of them", profileFlag(&c.OtherProfile))
 	f.Float64Var(&c.Other, "other", 0, "the `share` of members with the other profile, 0 to 1")
 	f.Func("fleet-profile", "the fleet's `profile` (default fleet-24)", profileFlag(&c.FleetProfile))
@@ -163,7 +163,7 @@ func usage(w io.Writer) {
 		name, text := flag.UnquoteUsage(one)
 		fmt.Fprintf(w, "  --%s %s\n        %s\n", one.Name, name, strings.ReplaceAll(text, "\n", "\n        "))
 	})
-	fmt.Fprintln(w, "\nscale report --html FILE RUN.json... makes a page of runs.")
+	fmt.Fprintln(w, "\nscale report --html FILE [--pictures DIRECTORY] RUN.json... makes a page of runs.")
 }
 
 // profiling is where a run's own cost goes.

@@ -20,6 +20,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/status-im/shoal/internal/exampletest"
 	dosguard "github.com/status-im/shoal/rln-free-dos"
 	"github.com/status-im/shoal/waku"
 )
@@ -27,19 +28,13 @@ import (
 var program string
 
 func TestMain(m *testing.M) {
-	dir, err := os.MkdirTemp("", "servicenode")
+	dir, remove, err := exampletest.Programs("servicenode")
 	if err != nil {
 		panic(err)
 	}
 	program = filepath.Join(dir, "servicenode")
-	build := exec.Command("go", "build", "-buildvcs=false", "-o", program, ".")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	build.Stderr = os.Stderr
-	if err := build.Run(); err != nil {
-		panic(err)
-	}
 	code := m.Run()
-	os.RemoveAll(dir)
+	remove()
 	os.Exit(code)
 }
 

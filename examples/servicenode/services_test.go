@@ -49,7 +49,8 @@ func TestServesLightMembers(t *testing.T) {
 		text := fmt.Sprintf("hello %d", i)
 		d, err := m.Send(ctx, topic, []byte(text))
 		require.NoError(t, err)
-		require.Equal(t, 1, d.Peers)
+		require.NoError(t, d.Wait(ctx, waku.Propagated))
+		require.Equal(t, 1, d.Status().Peers)
 		for _, reader := range []*waku.Reader{anas, bens} {
 			env, err := reader.Next(ctx)
 			require.NoError(t, err)

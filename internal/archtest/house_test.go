@@ -23,6 +23,8 @@ var house = map[string][]string{
 	"message":  nil,
 	"sharding": nil,
 
+	"message/segment": nil,
+
 	"internal/pb":       nil,
 	"internal/wire":     {"internal/pb"},
 	"internal/reqresp":  {"internal/wire"},
@@ -44,12 +46,12 @@ var house = map[string][]string{
 	"rendezvous":     append([]string{"internal/enr"}, exchange...),
 
 	"waku": {
-		"message", "sharding", "relay", "rln-free-dos", "filter", "lightpush", "store", "peerexchange", "rendezvous",
+		"message", "message/segment", "sharding", "relay", "rln-free-dos", "filter", "lightpush", "store", "peerexchange", "rendezvous",
 		"internal/metadata", "internal/reqresp", "internal/wire", "internal/enr",
 		"internal/discv5", "internal/dnsdisc", "internal/peers",
 	},
 	"examples/*": {
-		"waku", "message", "sharding", "relay", "rln-free-dos",
+		"waku", "message", "message/segment", "sharding", "relay", "rln-free-dos",
 		"filter", "lightpush", "store", "store/sqlite", "store/postgres", "peerexchange", "rendezvous",
 	},
 
@@ -58,13 +60,14 @@ var house = map[string][]string{
 	"internal/scale":  {"message", "sharding", "relay", "rln-free-dos", "internal/simnet"},
 	"examples/scale":  {"relay", "internal/scale", "internal/simnet", "internal/model"},
 
-	"store/storetest":    {"message", "sharding", "store"},
-	"internal/pgtest":    nil,
-	"internal/p2ptest":   nil,
-	"internal/archtest":  nil,
-	"internal/scorecard": nil,
-	"internal/natlab":    nil,
-	"internal/netspace":  nil,
+	"store/storetest":      {"message", "sharding", "store"},
+	"internal/pgtest":      nil,
+	"internal/p2ptest":     nil,
+	"internal/archtest":    nil,
+	"internal/scorecard":   nil,
+	"internal/natlab":      nil,
+	"internal/netspace":    nil,
+	"internal/exampletest": nil,
 
 	"internal/dnsdisc/dnstest": {"internal/enr"},
 
@@ -74,7 +77,7 @@ var house = map[string][]string{
 }
 
 // aids are packages that only tests and benchmarks import, whoever's tests.
-var aids = []string{"internal/p2ptest", "internal/netspace", "internal/pgtest", "internal/dnsdisc/dnstest", "store/storetest"}
+var aids = []string{"internal/p2ptest", "internal/exampletest", "internal/netspace", "internal/pgtest", "internal/dnsdisc/dnstest", "store/storetest"}
 
 // joiners are packages whose tests may import anything: they are there to join
 // what is apart.
@@ -85,6 +88,10 @@ var joiners = []string{"internal/scorecard", "internal/natlab", "waku", "example
 var outside = map[string][]string{
 	"message":  {"google.golang.org/protobuf/encoding/protowire"},
 	"sharding": {"golang.org/x/crypto/sha3"},
+
+	"message/segment": {
+		"google.golang.org/protobuf/encoding/protowire", "golang.org/x/crypto/sha3", "github.com/klauspost/reedsolomon",
+	},
 }
 
 // owned names foreign code that only some packages may import: a path or a

@@ -60,3 +60,15 @@ func TestShard(t *testing.T) {
 	assert.Greater(t, s.Member().Payload, s.Floor(false))
 	assert.Zero(t, model.Shard{Degree: 6, HistoryGossip: 3, DLazy: 6}.Member().Sum(), "nothing said, nothing paid")
 }
+
+// Light members pay for what they ask for, twice, and the service nodes for all of it.
+func TestLight(t *testing.T) {
+	l := model.Light{Rate: 13.9, Size: 2050, Share: 1}
+	assert.InDelta(t, 2*13.9*model.TCPCost(2110)*8/1e6, l.Member(), 0.001)
+	all := l.Member()
+	l.Share = 0.01
+	assert.Less(t, l.Member(), 0.02*all)
+	assert.InDelta(t, 5000*l.Member()/2, l.Service(5000), 1e-9)
+	l.Share, l.Rate = 0, 0
+	assert.Less(t, l.Member(), 0.001, "pings")
+}

@@ -29,8 +29,11 @@ const cannot = 3
 var programs = flag.String("programs", "", "the `directory` of the programs; without it they are built")
 
 func TestMain(m *testing.M) {
-	if os.Getenv(crowdedAt) != "" {
-		if err := runCrowded(); err != nil {
+	for name, run := range map[string]func() error{crowdedAt: runCrowded, askAt: runAsker, idleAt: runIdle} {
+		if os.Getenv(name) == "" {
+			continue
+		}
+		if err := run(); err != nil {
 			fmt.Fprintln(os.Stderr, "natlab:", err)
 			os.Exit(1)
 		}

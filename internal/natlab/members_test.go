@@ -126,13 +126,19 @@ type member struct {
 // member starts a node at home, which knows the relayers and nobody else.
 func (c *community) member(t *testing.T, h *home, name string, relayers ...*relayer) *member {
 	t.Helper()
+	return c.memberWith(t, h, name, nil, relayers...)
+}
+
+// memberWith starts one with more arguments.
+func (c *community) memberWith(t *testing.T, h *home, name string, more []string, relayers ...*relayer) *member {
+	t.Helper()
 	var addrs []string
 	for _, r := range relayers {
 		addrs = append(addrs, r.addr)
 	}
-	m := &member{home: h, program: h.machine.program(t, "holepunch",
+	m := &member{home: h, program: h.machine.program(t, "holepunch", append([]string{
 		"--peer", strings.Join(addrs, ","), "--listen", c.over.addr("0.0.0.0", port),
-		"--name", name, "--key-file", c.keyFile, "--every", "500ms")}
+		"--name", name, "--key-file", c.keyFile, "--every", "500ms"}, more...)...)}
 	m.id = m.await(t, 0, time.Minute, "its start", func(x moment) bool { return x.What == "started" }).Peer
 	return m
 }

@@ -41,6 +41,8 @@ func ruleset(k kind, inside string) string {
 	}
 	return fmt.Sprintf(`
 	table ip home {%s
+		map tcp_mapped { type inet_service : ipv4_addr . inet_service; flags timeout; }
+		map udp_mapped { type inet_service : ipv4_addr . inet_service; flags timeout; }
 		counter begun { }
 		chain forward {
 			type filter hook forward priority filter; policy drop;%s
@@ -56,6 +58,8 @@ func ruleset(k kind, inside string) string {
 		}
 		chain inbound {
 			type nat hook prerouting priority dstnat;%s
+			iifname "wan" dnat ip to tcp dport map @tcp_mapped
+			iifname "wan" dnat ip to udp dport map @udp_mapped
 		}
 		chain outbound {
 			type nat hook postrouting priority srcnat;

@@ -45,6 +45,7 @@ type Network struct {
 	listeners map[netip.AddrPort]*listener
 	conns     map[*conn]netip.Addr // open ends, and whose they are
 	away      map[netip.Addr]bool
+	sides     map[netip.Addr]int // of a Split; nil: there is none
 	meters    map[netip.Addr]*meter
 	nextPort  uint16
 	hosts     int

@@ -3,6 +3,7 @@ package p2ptest
 import (
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"sync"
 	"time"
@@ -187,8 +188,9 @@ func (h *half) lose() {
 type conn struct {
 	in, out       *half
 	local, remote net.Addr
-	net           *Network // nil: nobody keeps it
-	mine, theirs  *meter   // nil: nobody counts
+	net           *Network   // nil: nobody keeps it
+	mine, theirs  *meter     // nil: nobody counts
+	peer          netip.Addr // whose the other end is; the Network guards it
 }
 
 func newConnPair(a, b net.Addr, latency time.Duration) (*conn, *conn) {

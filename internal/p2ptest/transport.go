@@ -120,7 +120,7 @@ func (n *Network) dial(from netip.Addr, hostport string) (net.Conn, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	l := n.listeners[to]
-	if n.away[from] || n.away[to.Addr()] {
+	if n.away[from] || n.away[to.Addr()] || n.apart(from, to.Addr()) {
 		return nil, syscall.EHOSTUNREACH
 	}
 	if l == nil {
@@ -136,6 +136,7 @@ func (n *Network) dial(from netip.Addr, hostport string) (net.Conn, error) {
 		here.mine.conns.Add(1)
 		there.mine.conns.Add(1)
 		n.conns[here], n.conns[there] = from, to.Addr()
+		here.peer, there.peer = to.Addr(), from
 		return here, nil
 	default:
 		return nil, syscall.ECONNREFUSED
@@ -162,6 +163,37 @@ func (n *Network) Vanish(h host.Host) {
 			c.out.lose()
 		}
 	}
+}
+
+// Split parts the network: hosts on different sides hear nothing of each other, as if
+// either had vanished, until Mend. Hosts that aren't named hear both sides.
+func (n *Network) Split(sides ...[]host.Host) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.sides = make(map[netip.Addr]int)
+	for i, hosts := range sides {
+		for _, h := range hosts {
+			n.sides[hostIP(h)] = i + 1
+		}
+	}
+	for c, at := range n.conns {
+		if n.apart(at, c.peer) {
+			c.in.lose()
+			c.out.lose()
+		}
+	}
+}
+
+// Mend lets the sides of a Split make new connections. Old ones stay silent.
+func (n *Network) Mend() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.sides = nil
+}
+
+// apart tells whether two addresses are on different sides; n.mu is held.
+func (n *Network) apart(a, b netip.Addr) bool {
+	return n.sides[a] != 0 && n.sides[b] != 0 && n.sides[a] != n.sides[b]
 }
 
 // Return lets a host make new connections again. Old ones stay silent.

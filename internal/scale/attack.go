@@ -36,7 +36,7 @@ type Attack struct {
 
 // Attacks are the kinds.
 var Attacks = map[string]string{
-	"silent":    "join meshes and never pass a message on",
+	"silent":    "join meshes and never pass a message on; those that begin later (At) behave as members until then",
 	"spam":      "send ten messages a second that nobody of the community signed, to everybody they know",
 	"graft":     "ask for mesh slots ten times a second, whatever they are told",
 	"ihave":     "offer 5,000 messages that don't exist ten times a second",
@@ -48,8 +48,13 @@ var Attacks = map[string]string{
 // deaf are rules under which nothing passes: a relay that takes and never gives.
 var deaf = relay.Rules{Screen: func(*message.Received) message.Verdict { return message.Ignore }}
 
-// silent tells whether attackers are relays that have gone deaf.
-func (a Attack) silent() bool { return a.Kind == "silent" || a.Kind == "eclipse" }
+// leech tells whether attackers take and never give from the start, and turncoat
+// whether they are relays that go deaf when the attack begins.
+func (a Attack) leech() bool { return a.quiet() && a.At < 0 }
+
+func (a Attack) turncoat() bool { return a.quiet() && a.At >= 0 }
+
+func (a Attack) quiet() bool { return a.Kind == "silent" || a.Kind == "eclipse" }
 
 // greedy is the profile of those who want mesh slots.
 func greedy() relay.Profile {
@@ -61,7 +66,7 @@ func greedy() relay.Profile {
 func (w *world) newAttacker(i int) (*node, error) {
 	n := &node{number: i, role: Attacker}
 	n.host = w.net.Host(simnet.HostConfig{Line: w.cfg.FleetLine})
-	if !w.cfg.Attack.silent() {
+	if !w.cfg.Attack.turncoat() {
 		n.raw = newRaw(w, n.host)
 		return n, nil
 	}
@@ -70,9 +75,6 @@ func (w *world) newAttacker(i int) (*node, error) {
 		return nil, err
 	}
 	n.relay = r
-	if w.cfg.Attack.At < 0 {
-		r.SetRules(shard, deaf)
-	}
 	_, err = r.Subscribe(shard, relay.SubscribeConfig{Buffer: 1})
 	return n, err
 }
@@ -82,6 +84,10 @@ func (w *world) attack() {
 	for _, n := range w.attackers() {
 		if n.relay != nil {
 			n.relay.SetRules(shard, deaf)
+			continue
+		}
+		if w.cfg.Attack.leech() {
+			w.wg.Go(func() { n.raw.leech(w.ctx) })
 			continue
 		}
 		w.wg.Go(func() { n.raw.flood(w.ctx, w.cfg.Attack.Kind) })
@@ -108,6 +114,10 @@ func newRaw(w *world, h *simnet.Host) *raw {
 // hear reads what peers send until they stop.
 func (r *raw) hear(s network.Stream) {
 	defer s.Reset()
+	if r.w.cfg.Attack.leech() {
+		_, _ = io.CopyBuffer(onlyWriter{io.Discard}, s, make([]byte, 512))
+		return
+	}
 	in := bufio.NewReader(s)
 	for {
 		size, err := binary.ReadUvarint(in)
@@ -137,17 +147,64 @@ func forged(m *message.Message) bool {
 	return len(m.Payload) >= 8 && binary.BigEndian.Uint64(m.Payload) >= forgedFrom
 }
 
+// onlyWriter hides what io.Discard can do better, for which it takes more memory.
+type onlyWriter struct{ io.Writer }
+
+// hello announces the shard and asks for a place in the mesh.
+func hello() *pb.RPC {
+	topic, on := shard.PubsubTopic(), true
+	return &pb.RPC{
+		Subscriptions: []*pb.RPC_SubOpts{{Subscribe: &on, Topicid: &topic}},
+		Control:       &pb.ControlMessage{Graft: []*pb.ControlGraft{{TopicID: &topic}}},
+	}
+}
+
+// askAgain is how many seconds after it was refused a leech asks for a place again, as
+// soon as that isn't held against it.
+const askAgain = 65
+
+// leech asks everybody that it is connected with for a place in the mesh, as often as
+// is allowed, and gives nothing.
+func (r *raw) leech(ctx context.Context) {
+	type link struct {
+		s     network.Stream
+		asked int
+	}
+	links := map[peer.ID]*link{}
+	for second := 0; ctx.Err() == nil; second++ {
+		for _, p := range r.host.Network().Peers() {
+			l := links[p]
+			if l != nil && second-l.asked < askAgain {
+				continue
+			}
+			if l == nil {
+				s, err := r.host.NewStream(ctx, p, relay.ID)
+				if err != nil {
+					continue
+				}
+				l = &link{s: s}
+				links[p] = l
+			}
+			if l.asked = second; r.write(l.s, hello()) != nil {
+				delete(links, p)
+			}
+		}
+		select {
+		case <-time.After(time.Second):
+		case <-ctx.Done():
+		}
+	}
+	for _, l := range links {
+		_ = l.s.Reset()
+	}
+}
+
 // flood does ten times a second, to every peer, what the kind says. Who is cut off
 // comes back at once.
 func (r *raw) flood(ctx context.Context, kind string) {
 	lot := rand.New(rand.NewPCG(r.w.cfg.Seed, uint64(r.host.Number)))
 	streams := map[peer.ID]network.Stream{}
 	topic := shard.PubsubTopic()
-	on := true
-	hello := &pb.RPC{
-		Subscriptions: []*pb.RPC_SubOpts{{Subscribe: &on, Topicid: &topic}},
-		Control:       &pb.ControlMessage{Graft: []*pb.ControlGraft{{TopicID: &topic}}},
-	}
 	defer func() {
 		for _, s := range streams {
 			_ = s.Reset()
@@ -167,7 +224,7 @@ func (r *raw) flood(ctx context.Context, kind string) {
 					continue
 				}
 				streams[p] = s
-				_ = r.write(s, hello)
+				_ = r.write(s, hello())
 			}
 			if r.write(streams[p], rpc) != nil {
 				delete(streams, p)

@@ -32,7 +32,7 @@ type Config struct {
 	Seed uint64
 	// Members relay and publish. Fleet nodes relay.
 	Members, Fleet int
-	// Profile is the members'. Zero: relay.Classic().
+	// Profile is the members'. Zero: relay.Default().
 	Profile relay.Profile
 	// OtherProfile is what a share Other of the members runs instead.
 	OtherProfile relay.Profile
@@ -113,7 +113,7 @@ func (c Config) withDefaults() (Config, error) {
 		c.Wall = func() time.Duration { return 0 }
 	}
 	if c.Profile == (relay.Profile{}) {
-		c.Profile = relay.Classic()
+		c.Profile = relay.Default()
 	}
 	if c.FleetProfile == (relay.Profile{}) {
 		c.FleetProfile = relay.Fleet(24)

@@ -131,6 +131,23 @@ func TestFloodsAndSilence(t *testing.T) {
 	}
 }
 
+// Three silent ones for each member, there from the start, lose their places; where
+// silence isn't judged they keep them.
+func TestSilentCrowd(t *testing.T) {
+	long(t)
+	held := func(p relay.Profile) float64 {
+		cfg := short(20, 5, p)
+		cfg.Load = 35 * time.Second
+		cfg.Attack = scale.Attack{Kind: "silent", Attackers: 40, At: -1}
+		r := run(t, cfg)
+		return r.Attack.Held[len(r.Attack.Held)-1]
+	}
+	assert.Less(t, held(relay.Default()), 0.2)
+	unjudged := relay.Default()
+	unjudged.KeepSilent = true
+	assert.Greater(t, held(unjudged), 0.6)
+}
+
 // One seed is one topology and one load.
 func TestSameSeed(t *testing.T) {
 	lots := func(seed uint64) (all []string) {

@@ -4,10 +4,12 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/status-im/shoal/internal/simnet"
@@ -21,6 +23,10 @@ var shard = sharding.Shard{Cluster: 16, Index: 128}
 // dialSpread is how long it takes until all have begun to connect, as in life they
 // wouldn't all at once.
 const dialSpread = 8 * time.Second
+
+// leechEvery is how many seconds it takes, on average, until a peer picker looks whether
+// somebody whom it chose gives nothing, as package waku's does.
+const leechEvery = 10
 
 // retryEvery is how many seconds it takes, on average, until somebody known is tried.
 const retryEvery = 10
@@ -215,22 +221,39 @@ func (w *world) mend() {
 		if len(n.knew) > 0 && w.rand.IntN(retryEvery) == 0 {
 			go w.dial(n, n.knew[w.rand.IntN(len(n.knew))]) // nothing happens if it is connected
 		}
-		toFleet := 0
-		peers := n.host.Network().Peers()
-		for _, p := range peers {
-			if w.isFleet(p) {
+		if w.rand.IntN(leechEvery) == 0 {
+			w.dropLeech(n)
+		}
+		toFleet, dialled := 0, 0
+		for _, c := range n.host.Network().Conns() {
+			switch {
+			case w.isFleet(c.RemotePeer()):
 				toFleet++
+			case c.Stat().Direction == network.DirOutbound:
+				dialled++
 			}
 		}
-		if missing := w.cfg.FleetLinks - toFleet; missing > 0 {
+		if toFleet < w.cfg.FleetLinks {
 			for _, k := range w.pick(1, len(fleet), -1) {
 				go w.dial(n, fleet[k])
 			}
 		}
-		if missing := w.cfg.Dials - (len(peers) - toFleet); missing > 0 {
+		if dialled < w.cfg.Dials {
 			for _, to := range w.found(1, i) {
+				n.knew = append(n.knew, to)
 				go w.dial(n, to)
 			}
+		}
+	}
+}
+
+// dropLeech lets a member's peer picker give up one leech that it had dialled.
+func (w *world) dropLeech(n *node) {
+	for _, c := range n.host.Network().Conns() {
+		if c.Stat().Direction == network.DirOutbound && n.relay.Leech(c.RemotePeer()) {
+			n.knew = slices.DeleteFunc(n.knew, func(x *node) bool { return x.host.ID() == c.RemotePeer() })
+			_ = n.host.Network().ClosePeer(c.RemotePeer())
+			return
 		}
 	}
 }

@@ -387,33 +387,56 @@ func opener(id protocol.ID) []byte {
 	return b
 }
 
+// kept is how many topics the node's archive has messages of.
+const kept = 50
+
 // hostile is what asks for as much as one request may.
 func hostile(kind string, n int) (id protocol.ID, request []byte) {
-	b := protowire.AppendString(protowire.AppendTag(nil, 1, protowire.BytesType), "hostile")
 	switch kind {
-	case "store": // with data, a hundred, all of a topic
-		b = protowire.AppendVarint(protowire.AppendTag(b, 2, protowire.VarintType), 1)
-		b = protowire.AppendString(protowire.AppendTag(b, 10, protowire.BytesType), shard.PubsubTopic())
-		for i := range 10 {
-			b = protowire.AppendString(protowire.AppendTag(b, 11, protowire.BytesType), topicOf(n+i))
-		}
-		return store.ID, protowire.AppendVarint(protowire.AppendTag(b, 53, protowire.VarintType), 100)
+	case "store":
+		return store.ID, questions()[n%kept]
 	case "lightpush": // what looks signed
 		m := &message.Message{
 			Payload: payload2K(serial.Add(1)), ContentTopic: contentTopic, Timestamp: time.Now().UnixNano(), Meta: forgedMeta(),
 		}
-		b = protowire.AppendString(protowire.AppendTag(b, 20, protowire.BytesType), shard.PubsubTopic())
+		b := protowire.AppendString(protowire.AppendTag(asked(), 20, protowire.BytesType), shard.PubsubTopic())
 		return lightpush.ID, protowire.AppendBytes(protowire.AppendTag(b, 21, protowire.BytesType), m.Encode())
-	case "filter": // a hundred topics
-		b = protowire.AppendVarint(protowire.AppendTag(b, 2, protowire.VarintType), 1)
-		b = protowire.AppendString(protowire.AppendTag(b, 10, protowire.BytesType), shard.PubsubTopic())
-		for i := range 100 {
-			b = protowire.AppendString(protowire.AppendTag(b, 11, protowire.BytesType), topicOf(1000+n%5*100+i))
-		}
-		return filter.SubscribeID, b
+	case "filter":
+		return filter.SubscribeID, subscriptions()[n%5]
 	}
 	panic(kind)
 }
+
+// asked is how all requests begin.
+func asked() []byte {
+	return protowire.AppendString(protowire.AppendTag(nil, 1, protowire.BytesType), "hostile")
+}
+
+// questions ask for data, a hundred messages, all of ten topics.
+var questions = sync.OnceValue(func() (all [][]byte) {
+	for n := range kept {
+		b := protowire.AppendVarint(protowire.AppendTag(asked(), 2, protowire.VarintType), 1)
+		b = protowire.AppendString(protowire.AppendTag(b, 10, protowire.BytesType), shard.PubsubTopic())
+		for i := range 10 {
+			b = protowire.AppendString(protowire.AppendTag(b, 11, protowire.BytesType), topicOf((n+i)%kept))
+		}
+		all = append(all, protowire.AppendVarint(protowire.AppendTag(b, 53, protowire.VarintType), 100))
+	}
+	return all
+})
+
+// subscriptions are to a hundred topics each.
+var subscriptions = sync.OnceValue(func() (all [][]byte) {
+	for n := range 5 {
+		b := protowire.AppendVarint(protowire.AppendTag(asked(), 2, protowire.VarintType), 1)
+		b = protowire.AppendString(protowire.AppendTag(b, 10, protowire.BytesType), shard.PubsubTopic())
+		for i := range 100 {
+			b = protowire.AppendString(protowire.AppendTag(b, 11, protowire.BytesType), topicOf(1000+n*100+i))
+		}
+		all = append(all, b)
+	}
+	return all
+})
 
 // forgedMeta is a signature of another message.
 var forgedMeta = sync.OnceValue(func() []byte {

@@ -88,7 +88,7 @@ func served(n *waku.Node, others func(sharding.Shard) int) bool {
 // others.
 func meshed(n *waku.Node, others func(sharding.Shard) int) bool {
 	for _, s := range n.Health().Shards {
-		if s.Mesh < min(relay.Classic().DLow, others(s.Shard)) {
+		if s.Mesh < min(relay.Default().DLow, others(s.Shard)) {
 			return false
 		}
 	}

@@ -49,7 +49,8 @@ func TestSoakFairness(t *testing.T) {
 			honest.ask("ask", asks, &sieged)
 			hostile.hear(&siege)
 			node.ask("cost", nil, &after)
-			t.Logf("hostile:        %.0f/s wanted, %.0f/s offered, with %.0f %% of a core: %v", 10*capacity, float64(siege.Offered)/asks.For.Seconds(), 100*siege.CPU, &siege)
+			t.Logf("hostile:        %.0f/s wanted, %.0f/s offered (%.1f times capacity), with %.0f %% of a core: %v",
+				10*capacity, float64(siege.Offered)/asks.For.Seconds(), float64(siege.Offered)/asks.For.Seconds()/capacity, 100*siege.CPU, &siege)
 			t.Logf("honest, sieged: %v", &sieged)
 			t.Logf("p99 with/without %.1f; node %.0f %% of a core, %v", float64(sieged.P99)/float64(quiet.P99),
 				100*(after.CPU-before.CPU)/time.Since(began).Seconds(), after)

@@ -305,13 +305,13 @@ var nodeInfo = func() peer.AddrInfo {
 // archived is how long the node's archive keeps messages.
 const archived = 30 * 24 * time.Hour
 
-// keep puts n messages of 2 KiB into the archive, of fifty topics and the last hour.
+// keep puts n messages of 2 KiB into the archive, of all the topics there are and the last hour.
 func keep(ctx context.Context, archive *sqlite.Archive, n int) int {
 	now := time.Now()
 	var batch []store.Entry
 	for i := range n {
 		m := &message.Message{
-			Payload: payload2K(int64(i)), ContentTopic: topicOf(i % 50),
+			Payload: payload2K(int64(i)), ContentTopic: topicOf(i % kept),
 			Timestamp: now.Add(-time.Hour).UnixNano() + int64(i)*int64(time.Hour)/int64(n),
 		}
 		check(key.Sign(shard.PubsubTopic(), m))
