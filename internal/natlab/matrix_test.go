@@ -126,7 +126,8 @@ func TestMatrix(t *testing.T) {
 					if hopeless(one, other) {
 						within = 20 * time.Second
 					}
-					for n := range tries {
+					again := !*long && !hopeless(one, other) // one in twenty may fail, whichever
+					for n := 0; n < tries || n == 1 && again && !this.meetings[0].direct; n++ {
 						if n%2 == 1 { // either may be the one to call
 							x, y = y, x
 						}
@@ -141,7 +142,7 @@ func TestMatrix(t *testing.T) {
 					cells = append(cells, this)
 					mu.Unlock()
 					reached, direct, _, _ := this.count()
-					assert.Equal(t, tries, reached, "reached")
+					assert.Len(t, this.meetings, reached, "reached")
 					if hopeless(one, other) {
 						assert.Zero(t, direct, "the router isn't what it should be")
 						return
