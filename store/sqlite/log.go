@@ -3,6 +3,8 @@ package sqlite
 import (
 	"context"
 	"database/sql"
+	"errors"
+	"fmt"
 	"time"
 )
 
@@ -153,26 +155,42 @@ func (d *database) takeOver(ctx context.Context, on *sql.DB, mode string) (frame
 
 // truncateLog has the file take over its log and gives the log's room back as
 // well, for which readers and writers have to wait for each other.
-func truncateLog(ctx context.Context, d *database) error {
-	_, complete, err := d.takeOver(ctx, d.write, "TRUNCATE")
+func truncateLog(ctx context.Context, d *database) error { return takeAll(ctx, d, "TRUNCATE") }
+
+// takeAll has the file take over all of its log.
+func takeAll(ctx context.Context, d *database, mode string) error {
+	_, complete, err := d.takeOver(ctx, d.write, mode)
 	if err == nil && !complete {
 		err = errLogUsed
 	}
 	return err
 }
 
-// emptyLog truncates the log of an archive that is in use. Only the writer calls it.
+// emptyLog has the file take over all of the log of an archive that is in use, and
+// gives the log's room back. Only the writer calls it.
 func (a *Archive) emptyLog(d *database) error {
 	ctx := context.Background()
 	marks := a.marks.all()
-	if err := truncateLog(ctx, d); err != nil {
+	if err := takeAll(ctx, d, "RESTART"); err != nil {
 		return err
 	}
 	a.marks.saved(marks)
 	return a.beginLog(ctx, d)
 }
 
-// beginLog writes to the log, which is never empty while the archive is open.
+// beginLog writes over the beginning of a log that the file has taken over, and
+// cuts off the rest. It was never empty while the archive is open: not even a power
+// failure leaves a file that looks robbed of it.
 func (a *Archive) beginLog(ctx context.Context, d *database) error {
-	return note(ctx, d, stateOpened, a.cfg.Now().UnixNano())
+	if err := limitLog(ctx, d, 0); err != nil {
+		return err
+	}
+	err := note(ctx, d, stateOpened, a.cfg.Now().UnixNano())
+	return errors.Join(err, limitLog(ctx, d, logKept))
+}
+
+// limitLog says to what size the log is cut when it begins anew.
+func limitLog(ctx context.Context, d *database, size int64) error {
+	_, err := d.write.ExecContext(ctx, fmt.Sprintf(`PRAGMA journal_size_limit = %d`, size))
+	return err
 }

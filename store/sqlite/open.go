@@ -248,13 +248,13 @@ func (a *Archive) recognise(ctx context.Context, d *database) error {
 	return nil
 }
 
-// enterState notes in the file itself that it is open, and then begins the log,
-// so that without one the file was either closed or robbed of it.
+// enterState notes in the file itself that it is open, when there is a log, so that
+// without one the file was either closed or robbed of it.
 func (a *Archive) enterState(ctx context.Context, d *database) error {
 	if err := note(ctx, d, stateClean, 0); err != nil {
 		return err
 	}
-	if err := truncateLog(ctx, d); err != nil {
+	if err := takeAll(ctx, d, "RESTART"); err != nil {
 		return err
 	}
 	if want, err := pagesSize(ctx, d); err != nil {

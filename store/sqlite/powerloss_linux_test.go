@@ -21,10 +21,9 @@ import (
 
 // outage is a disk after a power failure, and what had been acknowledged.
 type outage struct {
-	files   map[string][]byte // by ending
-	acked   []message.Hash    // of shardA
-	mark    time.Time
-	opening bool
+	files map[string][]byte // by ending
+	acked []message.Hash    // of shardA
+	mark  time.Time
 }
 
 // outages are those in the life of an archive.
@@ -36,6 +35,9 @@ type outages struct {
 	most int
 	list []outage
 
+	// opening: while an archive is opened, in each operation, and at no other time.
+	opening bool
+
 	mu    sync.Mutex
 	acked []message.Hash
 	mark  time.Time
@@ -44,7 +46,14 @@ type outages struct {
 
 // fails is called by the disk, in each operation.
 func (o *outages) fails() {
-	if o.next--; o.next > 0 || len(o.list) == o.most {
+	o.next--
+	due := o.next <= 0
+	if o.opening {
+		o.mu.Lock()
+		due = !o.open
+		o.mu.Unlock()
+	}
+	if !due || len(o.list) == o.most {
 		return
 	}
 	// Now and then there are several in a row.
@@ -59,7 +68,7 @@ func (o *outages) fails() {
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	out.acked, out.mark, out.opening = o.acked[:len(o.acked):len(o.acked)], o.mark, !o.open
+	out.acked, out.mark = o.acked[:len(o.acked):len(o.acked)], o.mark
 	o.list = append(o.list, out)
 }
 
@@ -144,12 +153,30 @@ func suffer(t *testing.T, seed uint64, most int, options ...string) []outage {
 	return o.list
 }
 
-// recovered opens what an outage has left, and returns how many of the messages
-// that had been acknowledged are there.
-func (o *outage) recovered(t *testing.T, path string) (*sqlite.Archive, int, error) {
+// reopened opens what an outage has left, with a power failure in each operation.
+func (o *outage) reopened(t *testing.T, seed uint64) []outage {
+	r := rand.New(rand.NewPCG(seed, 7))
+	again := &outages{path: filepath.Join(t.TempDir(), "archive.db"), rand: r, most: 1000, opening: true, acked: o.acked, mark: o.mark}
+	again.disk = newDisk(again.fails)
+	o.restore(t, again.path)
+	for part, data := range o.files {
+		f := &diskFile{synced: data}
+		again.disk.durable[again.path+part], again.disk.now[again.path+part] = f, f
+	}
+	again.live(t)
+	return again.list
+}
+
+func (o *outage) restore(t *testing.T, path string) {
 	for part, data := range o.files {
 		require.NoError(t, os.WriteFile(path+part, data, 0o600))
 	}
+}
+
+// recovered opens what an outage has left, and returns how many of the messages
+// that had been acknowledged are there.
+func (o *outage) recovered(t *testing.T, path string) (*sqlite.Archive, int, error) {
+	o.restore(t, path)
 	a, err := sqlite.Open(t.Context(), path, sqlite.Config{Policy: victimPolicy, PruneEvery: -1})
 	if err != nil {
 		return nil, 0, err
@@ -175,9 +202,7 @@ func (o *outage) require(t *testing.T) {
 	mark, err := a.Mark(t.Context(), shardA)
 	require.NoError(t, err)
 	assert.False(t, mark.Before(o.mark), "the mark was %v and is %v", o.mark, mark)
-	if !o.opening {
-		assert.Equal(t, store.Ready, a.Condition().State, "%v", a.Condition().Err)
-	}
+	assert.Equal(t, store.Ready, a.Condition().State, "%v", a.Condition().Err)
 	put := entries(10, time.Now().Add(-time.Minute), 100)
 	require.NoError(t, a.Put(t.Context(), put))
 }
@@ -199,6 +224,28 @@ func TestPowerLoss(t *testing.T) {
 	}
 	t.Logf("%d outages, %d messages acknowledged before them", n, acked)
 	assert.Greater(t, acked, n)
+}
+
+// TestPowerLossOpening takes the power away in the midst of everything that opening
+// an archive does, after it was closed and after a power failure: it has all that
+// was there, and takes itself for nothing but in order.
+func TestPowerLossOpening(t *testing.T) {
+	o := &outages{path: filepath.Join(t.TempDir(), "archive.db"), rand: rand.New(rand.NewPCG(1, 7)), most: 1000, opening: true}
+	o.disk = newDisk(o.fails)
+	o.live(t)
+	first := len(o.list)
+	o.open = false
+	o.live(t)
+	list := o.list[first:]
+	failed := suffer(t, 2, 3)
+	for i := range failed {
+		list = append(list, failed[i].reopened(t, uint64(i))...)
+	}
+	for i, o := range list {
+		ok := t.Run(fmt.Sprint(i), o.require)
+		require.True(t, ok)
+	}
+	t.Logf("%d outages, %d of them after others", len(list), len(list)-(len(o.list)-first))
 }
 
 // TestPowerLossUnsynced is the same without fsync, so that the test above is known
