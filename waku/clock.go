@@ -3,6 +3,7 @@ package waku
 import (
 	"context"
 	"maps"
+	"slices"
 	"sync"
 	"time"
 )
@@ -47,7 +48,14 @@ type clockWatch struct {
 	state    ClockHealth
 	doubt    time.Time // monotonic time since when the clock may be wrong
 	steady   time.Time // monotonic time of the last look before the clock was set
+	// jumps are by how much the clock moved against the monotonic one, the last
+	// maxJumps times that the machine slept or somebody set it, and jumped is how often
+	// that was.
+	jumps  []time.Duration
+	jumped int
 }
+
+const maxJumps = 16
 
 // witness is a signed message outside the window.
 type witness struct {
@@ -169,6 +177,11 @@ func (w *clockWatch) look() time.Duration {
 	if jump.Abs() < jumpAtLeast {
 		return 0
 	}
+	if len(w.jumps) == maxJumps {
+		w.jumps = w.jumps[1:]
+	}
+	w.jumps = append(w.jumps, jump)
+	w.jumped++
 	w.doubt, w.steady = before, before
 	w.trusted, w.highest = time.Time{}, time.Time{}
 	w.evidence = nil
@@ -227,6 +240,34 @@ func (w *clockWatch) health() ClockHealth {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.state
+}
+
+// ahead is how far ahead of what it says now the clock may have been when it had jumped
+// so often: by how much it was set back since. A jump there and back is a mistake and its
+// mending.
+func (w *clockWatch) ahead(jumped int) (by time.Duration) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var since []time.Duration
+	for _, x := range w.jumps[max(0, len(w.jumps)-(w.jumped-jumped)):] {
+		back := slices.IndexFunc(since, func(y time.Duration) bool { return (x + y).Abs() < jumpAtLeast })
+		if back < 0 {
+			since = append(since, x)
+		} else {
+			since = slices.Delete(since, back, back+1)
+		}
+	}
+	for _, x := range since {
+		by += max(-x, 0)
+	}
+	return by
+}
+
+// jumpCount is how often the clock has jumped.
+func (w *clockWatch) jumpCount() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.jumped
 }
 
 // doubtful is since when the clock may be wrong, by the monotonic clock; zero: nothing

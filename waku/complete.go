@@ -326,7 +326,8 @@ func (b *gapBook) watchClock(now moment, read map[string]moment) {
 func (b *gapBook) slept(by time.Duration, seen time.Time) {
 	read := b.shard.read()
 	now := b.shard.node.moment()
-	from := moment{seen, now.wall.Add(-by - now.mono.Sub(seen))}
+	from := now.before(now.mono.Sub(seen))
+	from.wall = from.wall.Add(-by)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if len(read) == 0 || !b.running.Load() {

@@ -124,8 +124,7 @@ func (b *gapBook) meetStores(read map[string]moment) {
 	here := n.storePeers(b.shard.shard)
 	for _, p := range here {
 		s := b.stores[p]
-		from := now
-		from.mono, from.wall = from.mono.Add(-sampleBack), from.wall.Add(-sampleBack)
+		from := now.before(sampleBack)
 		least := meetSlack
 		switch {
 		case s == nil:
@@ -152,7 +151,7 @@ func (b *gapBook) meetStores(read map[string]moment) {
 		switch {
 		case slices.Contains(here, p):
 		case s.gone.mono.IsZero():
-			s.gone = moment{now.mono.Add(-goneSlack), now.wall.Add(-goneSlack)}
+			s.gone = now.before(goneSlack)
 		case now.mono.Sub(s.gone.mono) > lookBackFor:
 			delete(b.stores, p)
 		}
