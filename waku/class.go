@@ -1,6 +1,7 @@
 package waku
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -210,7 +211,7 @@ func (m *Membership) Media() *Membership { return m.classed[ClassMedia] }
 
 // joinClasses joins the shards that a community has beside its own.
 func (n *Node) joinClasses(m *Membership, c Community, cfg joinConfig) error {
-	cfg.modes = []Mode{ModeLight}
+	cfg.modes, cfg.whole = []Mode{ModeLight}, m
 	if cfg.relayControl {
 		cfg.modes = []Mode{ModeRelay}
 	}
@@ -266,6 +267,27 @@ func (m *Membership) on(id sharding.Shard) (*Membership, error) {
 // parts are the memberships of the community's other shards.
 func (m *Membership) parts() []*Membership {
 	return slices.DeleteFunc(slices.Clone(m.classed[:]), func(p *Membership) bool { return p == nil })
+}
+
+// sisters are the other shards of the communities that the shard belongs to.
+func (s *shard) sisters() (out []*shard) {
+	own := s.wholes()
+	for _, o := range s.node.shards.all() {
+		if o != s && slices.ContainsFunc(o.wholes(), func(m *Membership) bool { return slices.Contains(own, m) }) {
+			out = append(out, o)
+		}
+	}
+	return out
+}
+
+// wholes are the memberships that the shard's are parts of.
+func (s *shard) wholes() (out []*Membership) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for m := range s.members {
+		out = append(out, cmp.Or(m.whole, m))
+	}
+	return out
 }
 
 // everywhere changes something on all of the community's shards.

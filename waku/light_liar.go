@@ -36,11 +36,19 @@ type leftPeer struct {
 // forged leaves a peer that pushes what nobody of the community has written, if
 // another one pushes. A node that doesn't hold the community's key passes forgeries
 // on in good faith, and all that it brings is judged anyway: alone it is better than
-// nobody.
+// nobody. That holds for all shards of the community, which the same keys protect.
 func (l *lightShard) forged(p peer.ID, err error) {
+	l.count()
+	l.blame(p, err)
+	for _, s := range l.shard.sisters() {
+		s.light.blame(p, err)
+	}
+}
+
+// blame leaves a peer for a forgery.
+func (l *lightShard) blame(p peer.ID, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.refused++
 	news := l.rests().misled(p, err)
 	k := l.links[p]
 	switch {

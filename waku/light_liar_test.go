@@ -3,6 +3,7 @@ package waku_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/status-im/shoal/internal/p2ptest"
 	"github.com/status-im/shoal/message"
+	"github.com/status-im/shoal/sharding"
 	"github.com/status-im/shoal/waku"
 )
 
@@ -196,4 +198,39 @@ func TestLiarOnOneShard(t *testing.T) {
 		_, dropped = w.serves(w.servers[0])
 		require.True(t, dropped)
 	})
+}
+
+// A community's shards have the same keys, so that who forges on one of them isn't kept
+// for the others either, if somebody else serves those.
+func TestLiarServesControl(t *testing.T) {
+	p2ptest.Bubble(t, func(t *testing.T) {
+		w := newLightTown(t, 3)
+		both := w.c
+		both.Control = &townControl
+		control := w.c
+		control.Shard = townControl
+		for _, s := range w.servers {
+			join(t, s, control)
+		}
+		m := join(t, w.member, both, waku.AsLight())
+		subscribe(t, m, lobby)
+		subscribe(t, m.Control(), charter)
+		p2ptest.Eventually(t, func() bool { return w.member.Health().State == waku.Sufficient }, "%+v", w.member.Health().Shards)
+		time.Sleep(5 * time.Second) // virtual
+		// Of three two serve a shard each, so one of them serves both.
+		liar := w.servers[slices.IndexFunc(w.servers, func(n *waku.Node) bool {
+			return serving(w.member, town, n) && serving(w.member, townControl, n)
+		})]
+		waku.PushForged(liar, town, lobby, []byte("forged"))
+		time.Sleep(10 * time.Second) // virtual
+		_, dropped := w.serves(liar)
+		require.True(t, dropped)
+		require.False(t, serving(w.member, town, liar) || serving(w.member, townControl, liar))
+		require.Equal(t, waku.Sufficient, w.member.Health().State)
+	})
+}
+
+// serving tells whether a service node pushes a shard's messages to a member.
+func serving(member *waku.Node, id sharding.Shard, server *waku.Node) bool {
+	return slices.ContainsFunc(shardHealth(member, id).Light.ServicePeers, func(p waku.ServicePeer) bool { return p.Peer == server.PeerID() })
 }

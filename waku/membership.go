@@ -53,6 +53,7 @@ type joinConfig struct {
 	await   bool
 
 	relayControl bool
+	whole        *Membership // what the membership is a part of
 }
 
 // SignWith lets the membership send on a protected shard. The key's public half
@@ -161,7 +162,10 @@ func (s *shard) join(t terms, cfg joinConfig) (*Membership, error) {
 	if err := s.agree(t); err != nil {
 		return nil, err
 	}
-	m := &Membership{shard: s, mode: ModeRelay, buffer: cfg.buffer, signer: t.signer, readers: map[*Reader]struct{}{}, switching: make(chan struct{}, 1)}
+	m := &Membership{
+		shard: s, whole: cfg.whole, mode: ModeRelay, buffer: cfg.buffer, signer: t.signer, readers: map[*Reader]struct{}{},
+		switching: make(chan struct{}, 1),
+	}
 	if slices.Contains(cfg.modes, ModeLight) {
 		m.mode = ModeLight
 		s.light.start()
@@ -193,7 +197,9 @@ type Membership struct {
 	hold       *relay.Subscription
 
 	// class is what the shard is for, classed are the parts in the community's other
-	// shards, and routing tells what goes there.
+	// shards, and routing tells what goes there. whole is what the membership is a part
+	// of; nil: it is whole.
+	whole   *Membership
 	class   Class
 	classed [classes]*Membership
 	routing Routing
