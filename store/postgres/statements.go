@@ -13,7 +13,8 @@ import "strings"
 //	$8 int8    the size at which a page ends
 //
 // The keys of the page are found first, in an index alone: the next few of each
-// stream, merged. Only then are the messages read, as far as they fit.
+// stream, merged. Only then are the messages read, whichever the order of the walk
+// in that of time, in which they lie on the disk: a system reads ahead forwards.
 
 // shape says which of the statements it is.
 type shape struct {
@@ -80,7 +81,8 @@ WITH k AS MATERIALIZED ({keys})
 SELECT shard, ts, hash, CASE WHEN n = 1 OR n < $7::int4 AND reaches <= $8::int8 THEN message END
 FROM (
 	SELECT k.shard, k.ts, k.hash, m.message, row_number() OVER w AS n, sum(m.size) OVER w AS reaches
-	FROM k JOIN shoal_messages m ON m.shard = k.shard AND m.ts = k.ts AND m.hash = k.hash
+	FROM (SELECT * FROM k ORDER BY ts, hash) AS k
+		JOIN shoal_messages m ON m.shard = k.shard AND m.ts = k.ts AND m.hash = k.hash
 	WHERE m.ts >= $5::int8 AND m.ts < $6::int8
 	WINDOW w AS (ORDER BY k.ts {order}, k.hash {order} ROWS UNBOUNDED PRECEDING)
 ) AS page WHERE n <= $7::int4 ORDER BY ts {order}, hash {order}`
