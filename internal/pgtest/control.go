@@ -37,7 +37,7 @@ func (c *Cluster) makeDir() (err error) {
 	}
 	who := runAs()
 	for _, parent := range parents {
-		if c.dir, err = os.MkdirTemp(parent, "shoal-pg-"); err != nil {
+		if c.dir, err = os.MkdirTemp(parent, DirPattern); err != nil {
 			continue
 		}
 		if who != nil {

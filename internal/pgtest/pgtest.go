@@ -48,6 +48,9 @@ type Config struct {
 	Dir string
 }
 
+// DirPattern is what the names of servers' directories are like.
+const DirPattern = "shoal-pg-*"
+
 // patience is how long a server may take to be ready or to be gone. Recovering
 // from a kill under load takes the longest.
 const patience = 2 * time.Minute
@@ -100,19 +103,38 @@ func New(cfg Config) (_ *Cluster, err error) {
 	if out, err := initdb.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("pgtest: initdb: %w\n%s", err, out)
 	}
+	if err := c.begin(); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// Open starts a server in a directory that another cluster has left, see
+// [Cluster.Dir], after it was stopped. The port is another.
+func Open(dir string, cfg Config) (*Cluster, error) {
+	c := &Cluster{cfg: cfg, dir: dir}
+	var err error
+	if c.programs, err = findPrograms(); err != nil {
+		return nil, err
+	}
+	if err := c.begin(); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// begin starts the server on a free port.
+func (c *Cluster) begin() (err error) {
 	// Another process may take the port between looking and listening.
 	for range 5 {
 		if c.port, err = freePort(); err != nil {
-			return nil, fmt.Errorf("pgtest: %w", err)
+			return fmt.Errorf("pgtest: %w", err)
 		}
 		if err = c.Restart(); err == nil || !strings.Contains(c.log(), "Address already in use") {
 			break
 		}
 	}
-	if err != nil {
-		return nil, err
-	}
-	return c, nil
+	return err
 }
 
 // freePort looks below the ports that systems give to outgoing connections. On

@@ -12,7 +12,7 @@ import (
 
 // policy keeps the whole data set while it is asked for.
 func (b *bench) policy() store.Policy {
-	return store.Policy{Default: store.Retention{MaxAge: time.Duration(b.days+1) * 24 * time.Hour}}
+	return store.Policy{Default: store.Retention{MaxAge: time.Since(b.load.start) + 24*time.Hour}}
 }
 
 // fill puts the data set, in the order of time, and waits until it is in the

@@ -13,7 +13,6 @@ func (b *bench) baseline(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	b.report.note(cold)
 	b.report.note("the baseline's data set was loaded with COPY; everything else came in through the measured paths")
 	empty, err := scalar[int64](ctx, url, databaseSize)
 	if err != nil {

@@ -24,6 +24,7 @@ type bench struct {
 	stage   string
 	cluster *pgtest.Cluster
 	scratch string // spools and the SQLite file
+	chilled bool   // it was said what a cold cache is
 }
 
 func (b *bench) say(format string, args ...any) {
@@ -196,32 +197,76 @@ func (b *bench) questions(ctx context.Context, ask asker, reopen func() (asker, 
 		}
 		b.cost(a.used, q.name, a.took.count())
 		b.percentiles(q.name, a.took, 50, 90, 95)
-	}
-	for _, q := range []question{kinds[0], kinds[2], kinds[3]} {
-		name := q.name + ", 10 clients"
-		a, err := b.ask(ctx, q, 10, b.samples, ask)
-		if err != nil {
+		if a, err = b.ask(ctx, q, 1, a.took.count(), ask); err != nil {
 			return nil, err
 		}
-		b.cost(a.used, name, a.took.count())
-		b.percentiles(name, a.took, 50, 95)
-		b.add(name, a.rate, "/s")
+		b.percentiles(warm+q.name, a.took, 50, 90, 95)
+	}
+	for _, q := range []question{kinds[0], kinds[2], kinds[3]} {
+		const clients = 10
+		name := fmt.Sprintf("%s, %d clients", q.name, clients)
+		n := b.samples
+		for _, again := range []string{"", warm} {
+			a, err := b.ask(ctx, q, clients, n, ask)
+			if err != nil {
+				return nil, err
+			}
+			b.cost(a.used, again+name, a.took.count())
+			b.percentiles(again+name, a.took, 50, 95)
+			b.add(again+name, a.rate, "/s")
+			n = max(1, a.took.count()/clients)
+		}
 	}
 	if err := b.depth(ctx, ask); err != nil {
 		return nil, err
 	}
-	for _, q := range kinds[:3] {
+	for _, q := range kinds[:4] {
+		var took *samples
 		var err error
-		if ask, err = reopen(); err != nil {
+		if ask, took, err = b.cold(ctx, q, reopen); err != nil {
 			return nil, err
 		}
-		a, err := b.ask(ctx, question{"cold: " + q.name, q.ask}, 1, min(b.samples, 50), ask)
-		if err != nil {
-			return nil, err
-		}
-		b.percentiles("cold: "+q.name, a.took, 50, 95)
+		b.percentiles(cold+q.name, took, 50, 90, 95)
 	}
 	return ask, nil
+}
+
+// What precedes the name of a question that was asked before, and of one whose
+// answer has to come from the disk.
+const (
+	warm = "warm: "
+	cold = "cold: "
+)
+
+// cold asks questions of a kind that meet cold caches, each of them. That of a
+// connection is warm: a question that finds nothing was asked by it before.
+func (b *bench) cold(ctx context.Context, q question, reopen func() (asker, error)) (ask asker, took *samples, err error) {
+	list, err := b.draw(question{cold + q.name, q.ask}, 1, b.restarts)
+	if err != nil {
+		return nil, nil, err
+	}
+	took = new(samples)
+	for _, x := range list[0] {
+		if ask, err = reopen(); err != nil {
+			return nil, nil, err
+		}
+		p, err := ask(ctx, b.load.nothing(x))
+		if err == nil && len(p.Entries) > 0 {
+			err = errors.New("there is something where nothing should be")
+		}
+		if err == nil {
+			start := time.Now()
+			p, err = ask(ctx, x)
+			took.add(time.Since(start))
+		}
+		if want := len(x.Hashes); err == nil && want > 0 && len(p.Entries) != want {
+			err = fmt.Errorf("%d of %d messages found", len(p.Entries), want)
+		}
+		if err != nil {
+			return nil, nil, fmt.Errorf("%s%s: %w", cold, q.name, err)
+		}
+	}
+	return ask, took, nil
 }
 
 func (b *bench) percentiles(name string, s *samples, which ...float64) {

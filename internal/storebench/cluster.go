@@ -55,12 +55,36 @@ func (b *bench) database(ctx context.Context, name string) (string, error) {
 	if err := b.exec(ctx, b.cluster.URL(), "CREATE DATABASE "+name); err != nil {
 		return "", err
 	}
+	return b.urlOf(name)
+}
+
+func (b *bench) urlOf(database string) (string, error) {
 	u, err := url.Parse(b.cluster.URL())
 	if err != nil {
 		return "", err
 	}
-	u.Path = "/" + name
+	u.Path = "/" + database
 	return u.String(), nil
+}
+
+// kept starts the server that an earlier run has left, and returns the URL of a
+// database of it.
+func (b *bench) kept(ctx context.Context, name string) (string, error) {
+	dirs, err := filepath.Glob(filepath.Join(b.reuse, pgtest.DirPattern))
+	if err == nil && len(dirs) != 1 {
+		err = fmt.Errorf("%s: %d servers were kept there", b.reuse, len(dirs))
+	}
+	if err != nil {
+		return "", err
+	}
+	b.keep = b.reuse
+	if b.cluster, err = pgtest.Open(dirs[0], pgtest.Config{Settings: settings}); err != nil {
+		return "", err
+	}
+	if err := b.showSettings(ctx); err != nil {
+		return "", err
+	}
+	return b.urlOf(name)
 }
 
 // dropDatabase makes room, unless it is to be kept.
@@ -97,20 +121,31 @@ func (b *bench) chill() error {
 	if err := b.cluster.Stop(pgtest.Fast); err != nil {
 		return err
 	}
-	if err := forget(b.cluster.Dir()); err != nil {
+	if err := b.forget(b.cluster.Dir()); err != nil {
 		return err
 	}
 	return b.cluster.Restart()
 }
 
-// forget drops the files below dir from the page cache.
-func forget(dir string) error {
-	return filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || !d.Type().IsRegular() {
-			return err
-		}
-		return dropCached(path)
-	})
+// forget drops all files from the system's page cache, or if we may not, those
+// below dir.
+func (b *bench) forget(dir string) error {
+	how := "the system's page cache emptied"
+	err := dropCaches()
+	if err != nil {
+		how = dropsFiles
+		err = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+			if err != nil || !d.Type().IsRegular() {
+				return err
+			}
+			return dropCached(path)
+		})
+	}
+	if !b.chilled {
+		b.chilled = true
+		b.report.note("cold: before each question the archive and its server were started anew, and %s", how)
+	}
+	return err
 }
 
 // settle is what autovacuum comes to in time, at once: the visibility map,

@@ -11,7 +11,13 @@
 //	make bench-store                              # a million messages, about an hour
 //	make bench-store ARGS=-quick                  # 50,000, two minutes: a smoke test
 //	make bench-store ARGS="-rows 50000 -backends postgres -only clients"
-//	make bench-store ARGS="-rows 10000000 -backends postgres -against 1m.json"
+//	make bench-store ARGS="-rows 10000000 -backends postgres -keep DIR"
+//	make bench-store ARGS="-rows 10000000 -reuse DIR -against 1m.json"  # asks again
+//
+// Each kind of question is asked in three ways: new ones, anywhere in the data set,
+// of a server that has been asked before, which of a data set larger than memory
+// means the disk now and then; warm, the same ones again; and cold, each of a
+// server just started, with nothing of its files in memory.
 //
 // Everything runs on the same cores: the server, the archives in this process,
 // and the load.
@@ -64,11 +70,13 @@ type options struct {
 	only       []string
 	quick      bool
 	keep       string
+	reuse      string
 	json       bool
 	against    string
 
 	inserts   int           // messages to measure inserting with
 	samples   int           // questions of a kind, at most
+	restarts  int           // how many of a kind are asked of a server just started
 	patience  time.Duration // for the questions of a kind
 	underLoad time.Duration // how long many clients ask while messages come in
 	clients   int           // how many they are
@@ -84,19 +92,23 @@ func parse(args []string) (options, error) {
 	only := f.String("only", strings.Join(phases, ","), "what to measure of each, by `names`; what is kept is always loaded first")
 	f.BoolVar(&o.quick, "quick", false, "50,000 messages and few questions")
 	f.StringVar(&o.keep, "keep", "", "make the archives below `directory` and leave them there")
+	f.StringVar(&o.reuse, "reuse", "", "ask what -keep has left below `directory`, with the same rows, days and seed: PostgreSQL's, and questions only")
 	f.BoolVar(&o.json, "json", false, "write JSON to the standard output, and the tables to standard error")
 	f.StringVar(&o.against, "against", "", "compare with an earlier run: `file` with its JSON")
 	if err := f.Parse(args); err != nil {
 		return o, err
 	}
-	o.inserts, o.samples, o.patience, o.underLoad, o.clients = 100_000, 400, 15*time.Second, 30*time.Second, 200
+	o.inserts, o.samples, o.restarts, o.patience, o.underLoad, o.clients = 100_000, 400, 20, 15*time.Second, 30*time.Second, 200
 	if o.quick {
-		o.inserts, o.samples, o.patience, o.underLoad = 20_000, 60, 2*time.Second, 5*time.Second
+		o.inserts, o.samples, o.restarts, o.patience, o.underLoad = 20_000, 60, 3, 2*time.Second, 5*time.Second
 		given := false
 		f.Visit(func(f *flag.Flag) { given = given || f.Name == "rows" })
 		if !given {
 			o.rows = 50_000
 		}
+	}
+	if o.reuse != "" {
+		*backends, *only = postgres, asking // what is kept stays as it is
 	}
 	o.backends = strings.Split(*backends, ",")
 	for _, name := range o.backends {

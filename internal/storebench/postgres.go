@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"time"
 
 	"github.com/status-im/shoal/store"
 	pgstore "github.com/status-im/shoal/store/postgres"
@@ -31,34 +32,19 @@ func (b *bench) openNode(ctx context.Context, url string, node int) (store.Archi
 // postgres measures ours.
 func (b *bench) postgres(ctx context.Context) (err error) {
 	const name = "shoal"
-	url, err := b.database(ctx, name)
-	if err != nil {
-		return err
+	load := b.loaded
+	if b.reuse != "" {
+		load = b.reopened
 	}
-	empty, err := scalar[int64](ctx, url, databaseSize)
-	if err != nil {
-		return err
-	}
-	a, err := b.openNode(ctx, url, 0)
-	if err != nil {
-		return err
-	}
+	url, a, err := load(ctx, name)
 	defer func() {
 		if a != nil {
 			err = errors.Join(err, a.Close())
 		}
 	}()
-	if err := b.fill(ctx, a); err != nil {
-		return err
-	}
-	if err := b.settle(ctx, url); err != nil {
-		return err
-	}
-	full, err := scalar[int64](ctx, url, databaseSize)
 	if err != nil {
 		return err
 	}
-	b.add(perRow, float64(full-empty)/float64(b.rows), "")
 	if err := holds(ctx, a, 0, b.rows); err != nil {
 		return err
 	}
@@ -88,6 +74,53 @@ func (b *bench) postgres(ctx context.Context) (err error) {
 	err = a.Close()
 	a = nil
 	return errors.Join(err, b.dropDatabase(ctx, name))
+}
+
+// loaded fills a new database.
+func (b *bench) loaded(ctx context.Context, name string) (url string, a store.Archive, err error) {
+	if url, err = b.database(ctx, name); err != nil {
+		return "", nil, err
+	}
+	empty, err := scalar[int64](ctx, url, databaseSize)
+	if err != nil {
+		return "", nil, err
+	}
+	if a, err = b.openNode(ctx, url, 0); err != nil {
+		return "", nil, err
+	}
+	if err := b.fill(ctx, a); err != nil {
+		return "", a, err
+	}
+	if err := b.settle(ctx, url); err != nil {
+		return "", a, err
+	}
+	full, err := scalar[int64](ctx, url, databaseSize)
+	if err == nil {
+		b.add(perRow, float64(full-empty)/float64(b.rows), "")
+	}
+	return url, a, err
+}
+
+// reopened finds what an earlier run has loaded, and when that begins.
+func (b *bench) reopened(ctx context.Context, name string) (url string, a store.Archive, err error) {
+	if url, err = b.kept(ctx, name); err != nil {
+		return "", nil, err
+	}
+	// Nothing is to expire before it is known how old it is.
+	b.load.start = time.Unix(0, 0)
+	if a, err = b.openNode(ctx, url, 0); err != nil {
+		return "", nil, err
+	}
+	first, err := a.Query(ctx, store.Query{Shard: &shard, Limit: 1})
+	if err == nil && len(first.Entries) == 0 {
+		err = errors.New("nothing was kept")
+	}
+	if err != nil {
+		return "", a, err
+	}
+	begins := first.Entries[0].Message.Timestamp - b.load.entry(0).Message.Timestamp
+	b.load.start = time.Unix(0, begins)
+	return url, a, nil
 }
 
 // nodes measures inserts: one node, and four that get the same messages.

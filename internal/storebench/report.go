@@ -127,11 +127,19 @@ func (r *report) write(w io.Writer, old *report) {
 // for instance.
 func (r *report) compare(w io.Writer, old *report) {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(t, "\nagainst %s messages\tthen\tnow\tratio\n", thousands(float64(old.Rows)))
+	fmt.Fprintf(t, "\nagainst %s messages\tthen\tnow\tratio\t\n", thousands(float64(old.Rows)))
 	for _, f := range r.Figures {
 		if before := old.get(f.System, f.Name); !math.IsNaN(before) {
-			fmt.Fprintf(t, "%s: %s (%s)\t%s\t%s\t%s\n",
-				f.System, f.Name, f.Unit, number(before), number(f.Value), number(f.Value/before))
+			ratio := f.Value / before
+			verdict := ""
+			if r.Rows > old.Rows && grows(f) {
+				verdict = "met"
+				if ratio > growth {
+					verdict = fmt.Sprintf("NOT MET: <= %d", growth)
+				}
+			}
+			fmt.Fprintf(t, "%s: %s (%s)\t%s\t%s\t%s\t%s\n",
+				f.System, f.Name, f.Unit, number(before), number(f.Value), number(ratio), verdict)
 		}
 	}
 	t.Flush()

@@ -35,7 +35,7 @@ func (b *bench) sqlite(ctx context.Context) (err error) {
 		if err != nil {
 			return nil, err
 		}
-		if err := dropCached(file); err != nil {
+		if err := b.forget(dir); err != nil {
 			return nil, err
 		}
 		if a, err = open(); err != nil {

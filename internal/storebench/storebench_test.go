@@ -32,6 +32,9 @@ func TestFlags(t *testing.T) {
 	require.True(t, small(t).wants(asking))
 	o = small(t, "-only", "clients")
 	require.True(t, o.wants(storming) && !o.wants(asking) && !o.wants(inserting))
+	o = small(t, "-reuse", "somewhere")
+	require.Equal(t, []string{postgres}, o.backends)
+	require.False(t, o.wants(inserting), "what is kept stays as it is")
 	for _, bad := range [][]string{{"-backends", "oracle"}, {"-only", "fun"}, {"-rows", "3"}, {"-days", "0"}, {"-seed", "x"}, {"more"}} {
 		_, err := parse(bad)
 		require.Error(t, err, "%v", bad)
@@ -43,7 +46,7 @@ func TestFlags(t *testing.T) {
 func TestWorkload(t *testing.T) {
 	now := time.Now()
 	w := newWorkload(small(t), now)
-	policy := (&bench{options: small(t)}).policy()
+	policy := (&bench{load: w}).policy()
 	count := map[string]int{}
 	var last int64
 	for i := range w.rows {
@@ -74,6 +77,13 @@ func TestQuestions(t *testing.T) {
 			checked, err := asked.Check()
 			require.NoError(t, err)
 			require.Len(t, checked.ContentTopics, len(asked.ContentTopics), "none is asked for twice")
+			nothing, err := b.load.nothing(checked).Check()
+			require.NoError(t, err)
+			require.Less(t, len(nothing.Hashes), 2)
+			if len(asked.Hashes) == 0 {
+				require.True(t, nothing.End.Before(b.load.start))
+				require.Equal(t, asked.End.Sub(asked.Start), nothing.End.Sub(nothing.Start))
+			}
 		}
 		require.Equal(t, q.ask(b.source(q, 3)), q.ask(b.source(q, 3)), "every system is asked the same")
 		require.NotEqual(t, q.ask(b.source(q, 3)), q.ask(b.source(q, 4)))
@@ -117,6 +127,23 @@ func TestReport(t *testing.T) {
 	require.Equal(t, "11.0 <= 10.0 NOT MET", line("postgres: 10 hashes p95 (ms)"))
 	require.Equal(t, "- >= 3,000 not measured", line("sqlite: insert, batches of 50 (/s)"))
 	require.Regexp(t, `\npostgres: insert, 1 node \(/s\) +12,345 +12,345 +1\.00`, text.String())
+}
+
+// Of a larger data set, cold and warm answers may take twice as long; others are
+// shown.
+func TestReportGrowth(t *testing.T) {
+	before, large := newReport(small(t)), newReport(small(t, "-rows", "50000"))
+	for _, name := range []string{"10 hashes p95", warm + "10 hashes p95", cold + "10 hashes p95", warm + "10 hashes: CPU"} {
+		before.add(postgres, name, 2, "ms")
+		large.add(postgres, name, 7, "ms")
+	}
+	large.Figures[1].Value = 4
+	var text bytes.Buffer
+	large.write(&text, before)
+	require.Regexp(t, `\npostgres: 10 hashes p95 \(ms\) +2\.00 +7\.00 +3\.50 *\n`, text.String())
+	require.Regexp(t, `\npostgres: warm: 10 hashes p95 \(ms\) +2\.00 +4\.00 +2\.00 +met\n`, text.String())
+	require.Regexp(t, `\npostgres: cold: 10 hashes p95 \(ms\) +2\.00 +7\.00 +3\.50 +NOT MET: <= 2\n`, text.String())
+	require.Regexp(t, `\npostgres: warm: 10 hashes: CPU \(ms\) +2\.00 +7\.00 +3\.50 *\n`, text.String())
 }
 
 func TestFirstErrorEndsAll(t *testing.T) {

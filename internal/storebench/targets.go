@@ -1,6 +1,9 @@
 package main
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+)
 
 // target is what a figure, or the ratio of two systems' figures, is meant to be.
 type target struct {
@@ -45,6 +48,16 @@ var targets = []target{
 	{sqlite, "1 h, 10 hot topics, with data, 10 clients", "/s", "", true, 500},
 	{sqlite, perRow, "", "", false, 3_500},
 	{sqlite, "page deep in history / newest", "", "", false, 1.25},
+}
+
+// growth is how many times as long a question may take of ten times the messages,
+// warm against warm and cold against cold.
+const growth = 2
+
+// grows tells whether that is said of a figure.
+func grows(f figure) bool {
+	return f.Unit == "ms" && !strings.Contains(f.Name, "CPU") &&
+		(strings.HasPrefix(f.Name, warm) || strings.HasPrefix(f.Name, cold))
 }
 
 func (t target) name() string {

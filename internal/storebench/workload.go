@@ -105,6 +105,17 @@ func (w *workload) hashes(n int) question {
 	}}
 }
 
+// nothing is a question of the same kind that nothing in the data set answers.
+func (w *workload) nothing(q store.Query) store.Query {
+	if len(q.Hashes) > 0 {
+		q.Hashes = []message.Hash{{}}
+		return q
+	}
+	before := w.start.Sub(q.End) - 24*time.Hour
+	q.Start, q.End = q.Start.Add(before), q.End.Add(before)
+	return q
+}
+
 // times asks for a page, the newest first, of a stretch somewhere in the data set
 // and ten topics: the most frequent, or any of the rarer half.
 func (w *workload) times(long time.Duration, hot, data bool) question {
