@@ -71,6 +71,7 @@ type config struct {
 	discv5Text      string
 	nat             bool
 	portMapping     bool
+	externalTexts   []string
 	noPoint         bool
 	noCircuits      bool
 	state           StateStore
@@ -85,6 +86,7 @@ type config struct {
 	staticPeers []peer.AddrInfo
 	bootnodes   []*enr.Record
 	discv5      netip.AddrPort // not valid: the node decides
+	external    []netip.Addr   // one of each kind at most
 }
 
 type protectedShard struct {
@@ -164,7 +166,7 @@ func (c *config) checkHost() error {
 	if c.host == nil {
 		return optionErrf("WithHost", "the host is nil: leave the option out and the node makes its own")
 	}
-	for _, other := range []string{"WithListenAddrs", "WithNodeKey", "WithUserAgent", "WithMaxConns", "WithNAT", "WithPortMapping"} {
+	for _, other := range []string{"WithListenAddrs", "WithNodeKey", "WithUserAgent", "WithMaxConns", "WithNAT", "WithPortMapping", "WithExternalIP"} {
 		if c.given[other] > 0 {
 			return optionErr(errors.New("the host given decides that already: use one of the two"), "WithHost", other)
 		}
@@ -396,7 +398,7 @@ func (c *config) checkDiscovery() error {
 		}
 		c.discv5 = addr
 	}
-	return nil
+	return c.checkExternal()
 }
 
 func (c *config) bootnode(text string) error {

@@ -83,10 +83,11 @@ func (d *discovery) openDiscv5() error {
 	d.mu.Unlock()
 	err := n.handRecord(func(f enr.Fields) (recordSigner, error) {
 		// What others see of a node that they can't reach isn't for the record.
-		hidden := !n.isPublic() && (!n.cfg.discv5.IsValid() || n.cfg.discv5.Addr().IsUnspecified())
+		known := n.cfg.recordIP().IsValid()
+		hidden := !n.isPublic() && !known
 		s, err := discv5.Listen(discv5.Config{
 			Key: n.cfg.identity, Listen: d.discv5Addr(), Fields: f, Bootnodes: boot,
-			Fixed:        n.cfg.discv5.IsValid() && !n.cfg.discv5.Addr().IsUnspecified() || hidden,
+			Fixed:        known || hidden,
 			AllowPrivate: n.cfg.network.Private,
 			Keep:         d.keeps,
 			OnRecord:     func(*enr.Record) { d.node.recordChanged() },

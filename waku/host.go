@@ -68,6 +68,9 @@ func natOptions(n *Node) (opts []libp2p.Option) {
 	if !c.network.Private && !c.noCircuits && len(c.listenAddrs) > 0 {
 		opts = append(opts, libp2p.EnableNATService()) // others may ask this node
 	}
+	if len(c.external) > 0 {
+		opts = append(opts, libp2p.AddrsFactory(c.outside))
+	}
 	if !c.nat {
 		return append(opts, libp2p.DisableRelay(), libp2p.ForceReachabilityPublic(), libp2p.DisableIdentifyAddressDiscovery())
 	}

@@ -241,6 +241,16 @@ func WithPortMapping() Option {
 	return func(c *config) { c.once("WithPortMapping"); c.portMapping = true }
 }
 
+// WithExternalIP says by which IP address others reach the node where its machine doesn't
+// have that address itself: in a container, or behind a router that maps all ports to
+// themselves. It is announced with the ports listened on, in identify and in the record,
+// that of discv5 included, and stands for all of the node's own addresses of its kind.
+// One of each kind can be named. Unless the network is private it has to be an address of
+// the internet. It can't be had with [WithHost], [WithNAT] or [WithPortMapping].
+func WithExternalIP(ips ...string) Option {
+	return func(c *config) { c.once("WithExternalIP"); c.externalTexts = ips }
+}
+
 // WithoutRendezvousPoint doesn't let others register with this node. By default a node
 // that relays a shard, and that others can reach, is a rendezvous point for it.
 func WithoutRendezvousPoint() Option {

@@ -221,7 +221,7 @@ func (n *Node) recordFields() (enr.Fields, error) {
 			f.IP6, f.TCP6 = ip, port
 		}
 	}
-	if at := n.cfg.discv5.Addr().Unmap(); (public || !at.IsPrivate()) && at.Is4() && !at.IsUnspecified() && !f.IP4.IsValid() {
+	if at := n.cfg.recordIP(); at.Is4() && !f.IP4.IsValid() {
 		f.IP4 = at
 	}
 	return f, nil

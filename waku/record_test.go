@@ -53,3 +53,28 @@ func TestRecordOfNodeThatDoesNotListen(t *testing.T) {
 	require.Empty(t, record(t, n).Addrs())
 	require.Equal(t, n.PeerID(), record(t, n).PeerID())
 }
+
+// Others are told of the external address and of none of the machine's own.
+func TestExternalIP(t *testing.T) {
+	n := start(t, waku.WithNetwork(waku.Network{Cluster: 16}), waku.WithExternalIP("203.0.113.7", "2001:db8::7"), waku.WithDiscv5("127.0.0.1:0"),
+		waku.WithListenAddrs("/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/udp/0/quic-v1", "/ip4/127.0.0.1/tcp/0/ws"))
+	require.Len(t, n.Addrs(), 3)
+	for _, a := range n.Addrs() {
+		require.Contains(t, a, "/ip4/203.0.113.7/")
+	}
+	f := record(t, n).Fields()
+	require.Equal(t, netip.MustParseAddr("203.0.113.7"), f.IP4)
+	require.NotZero(t, f.TCP)
+	require.NotZero(t, f.UDP)
+	require.Len(t, f.Multiaddrs, 1)
+	require.Contains(t, f.Multiaddrs[0].String(), "/ip4/203.0.113.7/tcp/")
+}
+
+// On a network of the internet a record has no address that strangers can't dial, whatever
+// discv5 listens on.
+func TestRecordHasNoPrivateAddress(t *testing.T) {
+	n := start(t, waku.WithNetwork(waku.Network{Cluster: 16}), waku.WithDiscv5("127.0.0.1:0"))
+	f := record(t, n).Fields()
+	require.False(t, f.IP4.IsValid(), "%v", f.IP4)
+	require.Empty(t, f.Multiaddrs)
+}

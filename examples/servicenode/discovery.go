@@ -24,7 +24,8 @@ type discoverySettings struct {
 	bootnodes []string
 	trees     []string
 	resolvers []waku.Resolver
-	state     string // a directory; empty: nothing is kept
+	external  []string // IP addresses
+	state     string   // a directory; empty: nothing is kept
 }
 
 // own is a network of one's own on the internet: nobody is known to begin with, and
@@ -78,6 +79,13 @@ func (s *discoverySettings) flags(f *flag.FlagSet) {
 		s.resolvers = append(s.resolvers, r)
 		return nil
 	})
+	f.Func("external-ip", "`address` by which others reach this node, where its machine doesn't have that itself, as in\na container; with the ports listened on. May be repeated, for IPv4 and IPv6", func(text string) error {
+		if _, err := netip.ParseAddr(text); err != nil {
+			return errors.New("want an IP address, such as 203.0.113.7")
+		}
+		s.external = append(s.external, text)
+		return nil
+	})
 	// A Func, to tell an empty name from none.
 	f.Func("state", "`directory` of this node's own, for what a restart should know: good peers, lists, the\nnumber of its record (default: nothing is kept)", func(text string) error {
 		if text == "" {
@@ -119,6 +127,9 @@ func (s *discoverySettings) options(listen []string) ([]waku.Option, error) {
 		options = append(options, waku.WithDiscv5(s.udpAddr(listen).String()))
 	}
 	options = append(options, waku.WithBootnodes(s.bootnodes...), waku.WithDNSTrees(s.trees...))
+	if len(s.external) > 0 {
+		options = append(options, waku.WithExternalIP(s.external...))
+	}
 	if len(s.resolvers) > 0 {
 		options = append(options, waku.WithResolvers(s.resolvers...))
 	}
@@ -182,7 +193,7 @@ func firstIP(listen []string) (first netip.Addr) {
 
 // flagOf names the flag that an option comes from.
 var flagOf = map[string]string{
-	"WithBootnodes": "--bootnode", "WithDNSTrees": "--dns-tree", "WithDiscv5": "--udp-port", "WithStateStore": "--state",
+	"WithBootnodes": "--bootnode", "WithDNSTrees": "--dns-tree", "WithDiscv5": "--udp-port", "WithStateStore": "--state", "WithExternalIP": "--external-ip",
 }
 
 // inFlags says what is wrong with an option in the words of whoever typed the flags.

@@ -106,6 +106,19 @@ func TestFoundByDNS(t *testing.T) {
 	third.meets(t, 2)
 }
 
+// Behind a router that maps everything, or in a container: what others are told is what
+// the operator says.
+func TestExternalAddress(t *testing.T) {
+	r := finder(t, "--external-ip", "203.0.113.7", "--discv5", "--udp-port", "0")
+	for _, a := range r.line.Addresses {
+		assert.Contains(t, a, "/ip4/203.0.113.7/")
+	}
+	f := r.record(t).Fields()
+	assert.Equal(t, "203.0.113.7", f.IP4.String())
+	assert.NotZero(t, f.TCP)
+	assert.NotZero(t, f.UDP)
+}
+
 func TestWhereDiscv5Listens(t *testing.T) {
 	for _, c := range []struct {
 		args []string

@@ -217,6 +217,8 @@ func TestBadInput(t *testing.T) {
 		"tree no URL":         {[]string{"--dns-tree", "nodes.example.org"}, "enrtree://KEY@NAME"},
 		"tree damaged":        {[]string{"--dns-tree", "enrtree://KEY@nodes.example.org"}, "--dns-tree: "},
 		"resolver no address": {[]string{"--dns-tree", "enrtree://K@n", "--resolver", "https://dns"}, "such as 1.1.1.1 or [::1]:5353"},
+		"external no address": {[]string{"--external-ip", "node.example.org"}, "want an IP address"},
+		"external private":    {[]string{"--network", "own", "--external-ip", "10.0.0.7"}, "--external-ip: 10.0.0.7: strangers can't dial that"},
 		"resolver alone":      {[]string{"--resolver", "127.0.0.1"}, "name one with --dns-tree"},
 		"state empty":         {[]string{"--state", ""}, "the directory is missing"},
 		"state is a file":     {[]string{"--state", file("state", "")}, "--state: "},
