@@ -45,3 +45,6 @@ func (s *Server) Held() int {
 	defer s.queue.mu.Unlock()
 	return s.queue.held + len(s.queue.holds) + s.queue.running + len(s.queue.list)
 }
+
+// Breathe replaces what there is between two turns. Nobody has asked yet.
+func (s *Server) Breathe(f func()) { s.queue.breathe = f }

@@ -10,16 +10,21 @@ import (
 
 // queue decides whose turn it is to ask the archive: so many at once, and only
 // while the answers that wait to be sent leave room for more. Those of one peer
-// may have a share of that room, and no more than is left for others. First is who had his last turn longest ago: one who
-// asks now and then doesn't wait for those who always do, however many they are.
+// may have a share of that room, and no more than is left for others. First is who had
+// his last turn longest ago: one who asks now and then doesn't wait for those who always
+// do, however many they are. Between two turns there is time for everything else, so
+// that who is first is known to be there.
 type queue struct {
 	turns   int // how many ask at once
 	room    int // bytes
 	share   int // bytes
 	page    int // bytes that a turn counts for, until its answer does
 	waiting int // how many may wait
+	breathe func()
+	breaths sync.WaitGroup
 
 	mu      sync.Mutex
+	resting bool // until breathe returns, which gives the next turn
 	running int
 	held    int
 	holds   map[peer.ID]int // only peers for which something is held
@@ -41,11 +46,11 @@ type waiter struct {
 	full  chan struct{} // closed when another needs its place more
 }
 
-func newQueue(c ServerConfig) *queue {
+func newQueue(c ServerConfig, breathe func()) *queue {
 	return &queue{
 		turns: c.Queries, room: c.AnswerBytes, share: max(c.AnswerBytes/shares, 1), page: c.PageBytes,
 		waiting: c.Waiting, holds: make(map[peer.ID]int),
-		lately: make(map[peer.ID]uint64),
+		lately: make(map[peer.ID]uint64), breathe: breathe,
 	}
 }
 
@@ -56,7 +61,10 @@ func (q *queue) enter(from peer.ID) (w *waiter, ok bool) {
 	defer q.mu.Unlock()
 	w = &waiter{from: from, last: q.lately[from], ready: make(chan struct{}), full: make(chan struct{})}
 	q.list = append(q.list, w)
-	q.grant()
+	if q.running == 0 && !q.resting {
+		q.grant()
+	}
+	q.rest()
 	if len(q.list) > q.waiting {
 		i := q.leastNeeded()
 		close(q.list[i].full)
@@ -81,27 +89,50 @@ func (q *queue) leastNeeded() (at int) {
 	return at
 }
 
-// grant gives turns to those who may have one. The lock is held.
-func (q *queue) grant() {
-	for q.running < q.turns && q.held < q.room {
-		next := -1
-		for i, w := range q.list {
-			if (next < 0 || w.last < q.list[next].last) && q.holds[w.from] < min(q.share, q.room-q.held) {
-				next = i
-			}
-		}
-		if next < 0 {
-			return
-		}
-		w := q.list[next]
-		q.list = slices.Delete(q.list, next, next+1)
-		if q.running++; q.running == 1 {
-			q.sign = time.Now()
-		}
-		q.add(w.from, q.page)
-		q.had(w.from)
-		close(w.ready)
+// next is whose turn it is, if there is a turn to be had. The lock is held.
+func (q *queue) next() (at int, ok bool) {
+	at = -1
+	if q.running >= q.turns || q.held >= q.room {
+		return at, false
 	}
+	for i, w := range q.list {
+		if (at < 0 || w.last < q.list[at].last) && q.holds[w.from] < min(q.share, q.room-q.held) {
+			at = i
+		}
+	}
+	return at, at >= 0
+}
+
+// grant gives a turn to who may have one. The lock is held.
+func (q *queue) grant() {
+	at, ok := q.next()
+	if !ok {
+		return
+	}
+	w := q.list[at]
+	q.list = slices.Delete(q.list, at, at+1)
+	if q.running++; q.running == 1 {
+		q.sign = time.Now()
+	}
+	q.add(w.from, q.page)
+	q.had(w.from)
+	close(w.ready)
+}
+
+// rest gives those turns that there are, a breath before each. The lock is held.
+func (q *queue) rest() {
+	if _, ok := q.next(); !ok || q.resting {
+		return
+	}
+	q.resting = true
+	q.breaths.Go(func() {
+		q.breathe()
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		q.resting = false
+		q.grant()
+		q.rest()
+	})
 }
 
 // had notes a peer's turn. The lock is held.
@@ -140,7 +171,7 @@ func (q *queue) leave(from peer.ID) {
 	defer q.mu.Unlock()
 	q.running--
 	q.add(from, -q.page)
-	q.grant()
+	q.rest()
 }
 
 // answered says that the archive has answered.
@@ -172,7 +203,7 @@ func (q *queue) drop(from peer.ID, n int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.add(from, -n)
-	q.grant()
+	q.rest()
 }
 
 // add counts n bytes more for a peer. The lock is held.

@@ -230,3 +230,44 @@ func TestWhoAsksSeldomIsFirst(t *testing.T) {
 		require.Zero(t, s.Held())
 	})
 }
+
+// Between two turns there is a breath, and who comes in it and asks seldom is next, also
+// while there are turns to be had.
+func TestBreaths(t *testing.T) {
+	p2ptest.Bubble(t, func(t *testing.T) {
+		hosts := p2ptest.Hosts(t, 3)
+		p2ptest.Star(t, hosts)
+		asked, end := make(chan int, 4), make(chan struct{})
+		s := serve(t, hosts[0], source(func(_ context.Context, q store.Query) (store.Page, error) {
+			asked <- q.Limit
+			<-end
+			return store.Page{}, nil
+		}), store.ServerConfig{})
+		breath := make(chan struct{})
+		s.Breathe(func() { <-breath })
+		var wg sync.WaitGroup
+		ask := func(h host.Host, limit int) {
+			wg.Go(func() {
+				_, err := store.NewClient(h, fast).Query(t.Context(), hosts[0].ID(), store.Query{Limit: limit})
+				assert.NoError(t, err)
+			})
+			synctest.Wait()
+		}
+		ask(hosts[1], 1)
+		require.Equal(t, 1, <-asked, "who is alone doesn't wait")
+		ask(hosts[1], 2)
+		ask(hosts[1], 3)
+		ask(hosts[2], 4)
+		require.Empty(t, asked)
+		for _, next := range []int{4, 2, 3} {
+			breath <- struct{}{}
+			synctest.Wait()
+			require.Equal(t, next, <-asked)
+			require.Empty(t, asked)
+		}
+		close(end)
+		wg.Wait()
+		synctest.Wait()
+		require.Zero(t, s.Held())
+	})
+}

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -129,10 +128,8 @@ type Server struct {
 	cfg    ServerConfig
 	budget *reqresp.Budget[peer.ID]
 	queue  *queue
-
-	// beds has room for a few of each processor's: what rests doesn't run.
-	beds    chan struct{}
-	resting sync.WaitGroup
+	breath *breath
+	closes sync.Once
 
 	exchanges *reqresp.Server
 	stats     struct {
@@ -143,12 +140,13 @@ type Server struct {
 // NewServer answers on h from now on. The source must outlive the server.
 func NewServer(h host.Host, source Source, cfg ServerConfig) *Server {
 	cfg = cfg.withDefaults()
+	b := newBreath()
 	s := &Server{
 		source: source,
 		cfg:    cfg,
 		budget: reqresp.NewBudget[peer.ID](cfg.Rate, cfg.Burst, reqresp.DefaultBudgetKeys),
-		queue:  newQueue(cfg),
-		beds:   make(chan struct{}, 2*runtime.GOMAXPROCS(0)),
+		queue:  newQueue(cfg, b.take),
+		breath: b,
 	}
 	s.exchanges = reqresp.Serve(h, ID, reqresp.Config{
 		Service:     service,
@@ -172,7 +170,10 @@ const service = "waku.store"
 // Close ends running exchanges and waits for them. It is idempotent.
 func (s *Server) Close() error {
 	err := s.exchanges.Close()
-	s.resting.Wait()
+	s.closes.Do(func() {
+		s.queue.breaths.Wait()
+		s.breath.close()
+	})
 	return err
 }
 
@@ -270,7 +271,7 @@ func (s *Server) query(ctx context.Context, from peer.ID, id string, q Query) ([
 	if err := s.turn(ctx, from); err != nil {
 		return nil, err
 	}
-	defer s.rest(from)
+	defer s.queue.leave(from)
 	page, err := s.page(ctx, q)
 	if err == nil {
 		err = context.Cause(ctx)
@@ -279,19 +280,6 @@ func (s *Server) query(ctx context.Context, from peer.ID, id string, q Query) ([
 		return nil, err
 	}
 	return s.reply(from, id, StatusSuccess, "OK", page), nil
-}
-
-// rest gives a turn back when everything else that was ready to run has run. An archive
-// in this process computes: where one question follows the other at once, a processor's
-// own queue is never empty, and Go looks after the network now and then only, so that
-// messages wait for seconds, whoever they are from.
-func (s *Server) rest(from peer.ID) {
-	s.resting.Go(func() {
-		s.beds <- struct{}{}
-		runtime.Gosched()
-		<-s.beds
-		s.queue.leave(from)
-	})
 }
 
 // page asks the archive.
