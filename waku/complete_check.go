@@ -29,6 +29,9 @@ const (
 	// gone. maxPast bounds the times.
 	lookBackFor = time.Hour
 	goneSlack   = time.Minute
+	// healing is how long after it was noticed trouble may go on elsewhere: a peer that is
+	// back hasn't found all others again. Stores are asked about that time as well.
+	healing = time.Minute
 	// meetSlack is how soon after a reader began a store may come that isn't asked about
 	// the time before.
 	meetSlack  = 10 * time.Second
@@ -53,10 +56,16 @@ type past struct {
 	of       peer.ID // that one alone; empty: all
 	asked    map[peer.ID]bool
 	since    time.Time
+	after    *past // the time in which others recover; nil: they don't have to
 }
 
-// storeSeen is a store peer that is, or was there.
-type storeSeen struct{ gone moment }
+// storeSeen is a store peer that is, or was there: by which connection, and when it was back
+// last.
+type storeSeen struct {
+	gone moment
+	came uint64
+	met  time.Time
+}
 
 func newChecking() checking { return checking{stores: map[peer.ID]*storeSeen{}} }
 
@@ -81,8 +90,8 @@ func (b *gapBook) doubt(from moment) {
 		return
 	}
 	for _, x := range b.past { // the same trouble
-		if x.of == "" && len(x.asked) == 0 && now.mono.Sub(x.to.mono) < goneSlack {
-			x.to = now
+		if x.of == "" && x.after != nil && len(x.asked) == 0 && now.mono.Sub(x.to.mono) < goneSlack {
+			x.extend(now)
 			if from.mono.Before(x.from.mono) {
 				x.from = from
 			}
@@ -95,10 +104,29 @@ func (b *gapBook) doubt(from moment) {
 // lookBack has stores asked about a gap that is filled, which weren't there to fill it.
 // mu is held.
 func (b *gapBook) lookBack(g *gap, asked map[peer.ID]bool) {
-	b.addPast(&past{from: g.from, to: g.to, asked: asked})
+	x := &past{from: g.from, to: g.to, asked: asked}
+	if g.joining {
+		b.keepPast(x)
+		return
+	}
+	b.addPast(x)
 }
 
+// addPast has stores asked about a time of trouble, and about the time after it.
 func (b *gapBook) addPast(p *past) {
+	p.after = &past{of: p.of, asked: map[peer.ID]bool{}}
+	p.extend(p.to)
+	b.keepPast(p)
+	b.keepPast(p.after)
+}
+
+// extend has trouble end later.
+func (p *past) extend(to moment) {
+	p.to = to
+	p.after.from, p.after.to = to, to.before(-healing)
+}
+
+func (b *gapBook) keepPast(p *past) {
 	p.since = time.Now()
 	if len(b.past) == maxPast {
 		b.past = b.past[1:]
@@ -126,13 +154,21 @@ func (b *gapBook) meetStores(read map[string]moment) {
 		s := b.stores[p]
 		from := now.before(sampleBack)
 		least := meetSlack
+		came := n.peers.cameBy(p)
+		if s != nil && s.came != came && s.gone.mono.IsZero() {
+			s.came = came
+			if now.mono.Sub(s.met) >= healing { // before, it is asked anyway
+				s.gone = now.before(goneSlack)
+			}
+		}
 		switch {
 		case s == nil:
-			b.stores[p] = &storeSeen{}
+			b.stores[p] = &storeSeen{came: came}
 		case s.gone.mono.IsZero():
 			continue
 		default:
-			from, s.gone, least = s.gone, moment{}, 0
+			from, least = s.gone, 0
+			*s = storeSeen{came: came, met: now.mono}
 		}
 		first := now // nobody wanted anything before
 		for _, asked := range read {
@@ -208,6 +244,18 @@ func (b *gapBook) sampleDue() bool {
 	return true
 }
 
+// owes tells whether a store is here that is still to be asked about what is past: it may
+// have rested. mu is held.
+func (b *gapBook) owes() bool {
+	if b.busy || len(b.gaps) > 0 || len(b.past) == 0 {
+		return false
+	}
+	here := b.shard.node.storePeers(b.shard.shard)
+	return slices.ContainsFunc(b.past, func(x *past) bool {
+		return slices.ContainsFunc(here, func(p peer.ID) bool { return !x.asked[p] && (x.of == "" || x.of == p) })
+	})
+}
+
 // tick is called now and then, when the node is awake anyway.
 func (b *gapBook) tick() {
 	if !b.running.Load() {
@@ -216,7 +264,7 @@ func (b *gapBook) tick() {
 	b.mu.Lock()
 	_, volume := b.shard.node.relay.Volume(b.shard.shard)
 	due := len(b.stores) > 0 && time.Since(b.last) >= sampleEach && sampleShare*float64(volume-b.volume) >= askCost+hashCost*sampleHashes
-	due = due || time.Since(b.proof.mono) >= meshProof && len(b.topics) > 0
+	due = due || time.Since(b.proof.mono) >= meshProof && len(b.topics) > 0 || b.owes()
 	b.mu.Unlock()
 	if due {
 		b.changed()

@@ -210,7 +210,7 @@ func TestGapLimits(t *testing.T) {
 		w := newRelayTown(t, waku.WithGapLimits(time.Hour, 10_000))
 		r := subscribe(t, w.relay, lobby)
 		w.net.Vanish(w.host)
-		w.say(t, 3000, 100*time.Millisecond)
+		w.say(t, 1500, 200*time.Millisecond)
 		w.net.Return(w.host)
 		w.member.NetworkChanged()
 		time.Sleep(time.Minute)
@@ -258,6 +258,33 @@ func TestSampleDisagrees(t *testing.T) {
 		s := w.member.Health().Shards[0].FromStores
 		require.Positive(t, s.Disagreed)
 		t.Logf("%+v", s)
+	})
+}
+
+// A store that can't answer when it turns up is asked once it can.
+func TestStoreAnswersLater(t *testing.T) {
+	p2ptest.Bubble(t, func(t *testing.T) {
+		w := newRelayTown(t)
+		archive := storetest.NewModel(storetest.Config{})
+		hidden, _ := storeNode(t, w.net, archive, waku.ArchiveResume(0)) // on its own
+		r := subscribe(t, w.relay, lobby)
+		time.Sleep(time.Minute)
+		e := store.NewEntry(town, &message.Message{ContentTopic: lobby, Payload: []byte("unheard"), Timestamp: time.Now().UnixNano()})
+		require.NoError(t, archive.Put(within(t), []store.Entry{e}))
+		var dead atomic.Bool
+		dead.Store(true)
+		intercept(t, waku.HostOf(hidden), store.ID, func(s network.Stream, next network.StreamHandler) {
+			if dead.Load() {
+				s.Reset()
+				return
+			}
+			next(s)
+		})
+		connect(t, w.member, hidden)
+		time.Sleep(5 * time.Minute)
+		dead.Store(false)
+		time.Sleep(90 * time.Second) // it rests for a minute at most
+		once(t, []message.Hash{e.Hash}, came(r, func(err error) { require.NoError(t, err) }))
 	})
 }
 

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/stretchr/testify/require"
 
 	"github.com/status-im/shoal/internal/p2ptest"
@@ -81,6 +82,40 @@ func (r *faultReport) add(o faultReport) {
 func (r faultReport) String() string {
 	return fmt.Sprintf("%d faults; of %d messages %d deliveries were due: %d missing; all there %v after the last fault at most",
 		r.faults, r.messages, r.members, r.missing, r.slowest)
+}
+
+// The network splits, not for long, and everybody goes on talking: connections die of which
+// nobody hears, and others are back before this is noticed.
+func TestSplit(t *testing.T) {
+	for _, d := range []time.Duration{5 * time.Second, 20 * time.Second, 2 * time.Minute} {
+		t.Run(d.String(), func(t *testing.T) {
+			p2ptest.Bubble(t, func(t *testing.T) {
+				w := newFaultTown(t, 1, 3, 4)
+				w.up()
+				defer w.down(1)
+				talking, hush := context.WithCancel(t.Context())
+				var wg sync.WaitGroup
+				wg.Go(func() { w.talk(talking, 100*time.Millisecond, 2*time.Second) })
+				time.Sleep(3 * time.Minute)
+				var sides [2][]host.Host
+				for i, p := range w.all() { // a store and two members, and the others
+					side := 0
+					if i == 1 || i == 2 || i >= 5 {
+						side = 1
+					}
+					sides[side] = append(sides[side], p.host)
+				}
+				w.net.Split(sides[0], sides[1])
+				time.Sleep(d)
+				w.net.Mend()
+				time.Sleep(2 * time.Minute)
+				hush()
+				wg.Wait()
+				time.Sleep(time.Minute)
+				w.check(w.due())
+			})
+		})
+	}
 }
 
 func runFaults(t *testing.T, seed uint64, opts ...waku.Option) (out faultReport) {

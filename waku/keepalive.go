@@ -206,6 +206,7 @@ func (n *Node) pingOrDrop(ctx context.Context, p peer.ID) bool {
 	if n.peers.isPunched(p) {
 		n.nat.stale()
 	}
+	n.meshDoubted(p, n.moment())
 	n.drop(p, "no answer to pings")
 	return false
 }

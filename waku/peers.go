@@ -32,6 +32,9 @@ const (
 	// have been asked to find out whether it can reach this node: AutoNAT dials back
 	// from a host of its own, several times.
 	testerGrace = 3 * time.Second
+	// anewAfter is how long after a connection another one with the same peer isn't of the
+	// same attempt.
+	anewAfter = 10 * time.Second
 )
 
 // remote is a connected peer. Its fields are guarded by peerTable's mu, except
@@ -42,6 +45,7 @@ type remote struct {
 	inbound bool
 	since   time.Time // the node's clock
 	began   time.Time // monotonic
+	number  uint64    // of the connection made last, among all of the node's
 	proven  bool      // belongs to the network
 	punched bool      // connected through a hole: its address is good for nothing else
 	shards  []sharding.Shard
@@ -58,6 +62,7 @@ type remote struct {
 type peerTable struct {
 	mu          sync.Mutex
 	m           map[peer.ID]*remote
+	made        uint64       // connections
 	disconnects []Disconnect // the latest last
 }
 
@@ -78,6 +83,17 @@ func (t *peerTable) proven() []peer.ID {
 		}
 	}
 	return out
+}
+
+// cameBy is the number of the connection that a peer made last: another one says that it
+// was away meanwhile. Zero: it isn't there.
+func (t *peerTable) cameBy(p peer.ID) uint64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if r := t.m[p]; r != nil {
+		return r.number
+	}
+	return 0
 }
 
 func (t *peerTable) count() int {
@@ -226,6 +242,11 @@ func (n *Node) connected(_ network.Network, c network.Conn) {
 	switch r := n.peers.m[p]; {
 	case r == nil:
 	case r.err == nil:
+		if time.Since(r.began) > anewAfter { // it finds the one there was dead
+			n.peers.made++
+			r.number = n.peers.made
+			n.lightsChanged()
+		}
 		return
 	default: // turned away, and back before it was gone
 		n.lost(r)
@@ -239,6 +260,8 @@ func (n *Node) connected(_ network.Network, c network.Conn) {
 		settled: make(chan struct{}),
 		gone:    make(chan struct{}),
 	}
+	n.peers.made++
+	r.number = n.peers.made
 	n.peers.m[p] = r
 	n.discovery.connected(r, c)
 	if n.nat != nil && n.nat.punches.succeeded(c) {
