@@ -89,6 +89,59 @@ func (w *post) send(t *testing.T, text string, opts ...waku.SendOption) *waku.De
 	return d
 }
 
+// What a node said to nobody its own readers have had, also those of the next run: it
+// doesn't come to them again when it leaves.
+func TestOwnMessageOnce(t *testing.T) {
+	p2ptest.Bubble(t, func(t *testing.T) {
+		w := newPost(t, archive(), nil)
+		state := waku.WithStateStore(newMemory())
+		heard := map[string]int{}
+		hear := func(r *waku.Reader) {
+			for _, n := range payloads(r) {
+				heard[n]++
+			}
+		}
+		w.enter(t, waku.AsRelay(), state)
+		r := subscribe(t, w.m, lobby)
+		time.Sleep(time.Second) // virtual
+		for i := range 20 {
+			w.send(t, fmt.Sprint(i))
+		}
+		time.Sleep(5 * time.Second) // virtual
+		hear(r)
+		require.Len(t, heard, 20)
+		for range 5 {
+			require.NoError(t, w.n.Close())
+			time.Sleep(time.Minute) // virtual
+			w.enter(t, waku.AsRelay(), state)
+			r = subscribe(t, w.m, lobby)
+			time.Sleep(5 * time.Second) // virtual
+			hear(r)
+		}
+		w.meet(t)
+		time.Sleep(time.Minute) // virtual
+		hear(r)
+		require.Empty(t, w.n.Deliveries(), "all is stored")
+		require.Len(t, heard, 20)
+		for text, n := range heard {
+			require.Equal(t, 1, n, text)
+		}
+	})
+}
+
+// payloads are what has come.
+func payloads(r *waku.Reader) (out []string) {
+	for {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		env, err := r.Next(ctx)
+		cancel()
+		if err != nil {
+			return out
+		}
+		out = append(out, string(env.Message.Payload))
+	}
+}
+
 func archive() *storetest.Model { return storetest.NewModel(storetest.Config{}) }
 
 // states reads the stream of changes to its end.

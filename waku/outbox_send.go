@@ -88,6 +88,7 @@ func (o *outbox) try(ctx, run context.Context, d *Delivery, light bool) result {
 	if err := j.member.alive(); err != nil {
 		return result{err: err, final: true}
 	}
+	o.shard.gaps.recall() // readers of an earlier run may have had it
 	age := n.cfg.now().Sub(time.Unix(0, j.msg.Timestamp))
 	switch {
 	case light:
@@ -147,7 +148,7 @@ func (o *outbox) restamp(d *Delivery) error {
 	hash := msg.Hash(o.shard.topic)
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if _, had := o.node().relay.Had(o.shard.shard, old); had && d.job.local {
+	if _, had := o.node().relay.Had(o.shard.shard, old); had {
 		o.node().relay.Know(o.shard.shard, hash, msg.Timestamp)
 	}
 	d.job.msg = msg
