@@ -2,6 +2,7 @@ package waku_test
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -53,19 +54,22 @@ type place struct {
 	host  host.Host
 	node  *waku.Node
 	mu    turn // held during a fault
+	awake turn // held while the node isn't there, or speaks
 	light bool
 
 	// A store's.
 	archive *storetest.Model
 	dumb    atomic.Bool // its filter service
 	deaf    atomic.Bool // its light push service
+	away    atomic.Bool // its database
 
 	// A member's.
 	member  *waku.Membership
 	reading sync.WaitGroup
 	hearing sync.Mutex
 	heard   map[message.Hash]int
-	payload map[string]bool // heard
+	payload map[string]bool     // heard
+	earlier map[uint64]struct{} // what was heard before all that, if that counts
 	wrong   []string
 }
 
@@ -88,7 +92,7 @@ type faultTown struct {
 }
 
 func (w *faultTown) place(i int) *place {
-	p := &place{w: w, mu: make(turn, 1), heard: map[message.Hash]int{}, payload: map[string]bool{}}
+	p := &place{w: w, mu: make(turn, 1), awake: make(turn, 1), heard: map[message.Hash]int{}, payload: map[string]bool{}}
 	p.cfg = p2ptest.HostConfig{Key: p2ptest.Key(1000 + i), IP: netip.AddrFrom4([4]byte{21, 0, byte(i), 1}), Port: 4000}
 	return p
 }
@@ -113,7 +117,7 @@ func (p *place) up() {
 	opts := append([]waku.Option{waku.WithHost(p.host), waku.WithClock(p.now)}, p.opts...)
 	if p.archive != nil {
 		p.archive = p.archive.Reopen(storetest.Config{Now: p.now})
-		opts = append(opts, waku.WithArchive(p.archive))
+		opts = append(opts, waku.WithArchive(database{p.archive, &p.away}))
 	}
 	n, err := waku.New(within(t), opts...)
 	require.NoError(t, err)
@@ -133,6 +137,28 @@ func (p *place) up() {
 	p.reading.Go(func() { p.read(r) })
 }
 
+// database is an archive that may be out of reach.
+type database struct {
+	store.Archive
+	away *atomic.Bool
+}
+
+var errAway = fmt.Errorf("%w: the test has it so", store.ErrUnavailable)
+
+func (d database) Put(ctx context.Context, entries []store.Entry) error {
+	if d.away.Load() {
+		return errAway
+	}
+	return d.Archive.Put(ctx, entries)
+}
+
+func (d database) Query(ctx context.Context, q store.Query) (store.Page, error) {
+	if d.away.Load() {
+		return store.Page{}, errAway
+	}
+	return d.Archive.Query(ctx, q)
+}
+
 func (p *place) unless(dead *atomic.Bool) func(network.Stream, network.StreamHandler) {
 	return func(s network.Stream, next network.StreamHandler) {
 		if dead.Load() {
@@ -148,6 +174,14 @@ func (p *place) down() {
 	require.NoError(p.w.t, p.host.Close())
 	p.host = nil
 	p.reading.Wait()
+}
+
+func (p *place) restart(d time.Duration) {
+	p.awake.Lock()
+	defer p.awake.Unlock()
+	p.down()
+	time.Sleep(d)
+	p.up()
 }
 
 func (p *place) read(r *waku.Reader) {
@@ -167,6 +201,9 @@ func (p *place) read(r *waku.Reader) {
 		}
 		p.hearing.Lock()
 		p.heard[env.Hash]++
+		if _, again := p.earlier[brief(env.Hash)]; again {
+			p.wrong = append(p.wrong, "again: "+string(env.Message.Payload))
+		}
 		p.payload[string(env.Message.Payload)] = true
 		if !p.w.signed(env.Message) {
 			p.wrong = append(p.wrong, "unsigned: "+string(env.Message.Payload))
@@ -174,6 +211,8 @@ func (p *place) read(r *waku.Reader) {
 		p.hearing.Unlock()
 	}
 }
+
+func brief(h message.Hash) uint64 { return binary.LittleEndian.Uint64(h[:]) }
 
 func (w *faultTown) signed(m *message.Message) bool {
 	keys := dosguard.NewRegistry()
@@ -184,10 +223,10 @@ func (w *faultTown) signed(m *message.Message) bool {
 // say has a member send a message, if it can.
 func (w *faultTown) say() {
 	p := w.members[w.pick(len(w.members))]
-	if !p.mu.TryLock() {
+	if !p.awake.TryLock() {
 		return
 	}
-	defer p.mu.Unlock()
+	defer p.awake.Unlock()
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	if _, err := p.member.Send(ctx, lobby, fmt.Appendf(nil, "message %d", w.said.Add(1))); err != nil {
@@ -245,9 +284,7 @@ var faults = []struct {
 	{"a member restarts", func(w *faultTown, d time.Duration) {
 		p := w.hold(w.members)
 		defer p.mu.Unlock()
-		p.down()
-		time.Sleep(d)
-		p.up()
+		p.restart(d)
 	}},
 	{"a member pauses", func(w *faultTown, d time.Duration) {
 		p := w.hold(w.members)
@@ -284,9 +321,7 @@ var faults = []struct {
 	{"a store is restarted", func(w *faultTown, d time.Duration) {
 		p := w.hold(w.stores)
 		defer p.mu.Unlock()
-		p.down()
-		time.Sleep(d)
-		p.up()
+		p.restart(d)
 	}},
 	{"a filter service dies", func(w *faultTown, d time.Duration) {
 		p := w.hold(w.stores)
@@ -302,6 +337,13 @@ var faults = []struct {
 		p.deaf.Store(true)
 		time.Sleep(d)
 		p.deaf.Store(false)
+	}},
+	{"a database is away", func(w *faultTown, d time.Duration) {
+		p := w.hold(w.stores)
+		defer p.mu.Unlock()
+		p.away.Store(true)
+		time.Sleep(d)
+		p.away.Store(false)
 	}},
 	{"the network splits", func(w *faultTown, d time.Duration) {
 		for _, p := range w.all() {
