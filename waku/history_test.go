@@ -116,6 +116,10 @@ func TestHistoryErrors(t *testing.T) {
 // A member that was away for 1,000 messages gets exactly these, in order and once,
 // and then the live ones, while the store node it began with dies half-way.
 func TestHistoryOutlivesStoreNode(t *testing.T) {
+	old, young := 1000, 500
+	if testing.Short() {
+		old, young = 250, 150
+	}
 	p2ptest.Bubble(t, func(t *testing.T) {
 		net := p2ptest.New(t, p2ptest.Config{Latency: 20 * time.Millisecond})
 		key := newKey(t)
@@ -133,13 +137,13 @@ func TestHistoryOutlivesStoreNode(t *testing.T) {
 		connect(t, author, nodes...)
 		connect(t, nodes[0], nodes[1])
 		meshed(t, 1, author, nodes[0], nodes[1])
-		want := sendSome(t, a, 0, 1000)
+		want := sendSome(t, a, 0, old)
 
 		member := start(t, waku.WithHost(net.Hosts(1)[0]))
 		m := join(t, member, waku.Community{Shard: town, PublicKey: key.PublicKey()})
 		connect(t, member, nodes...)
 		done := make(chan []message.Hash, 1)
-		go func() { done <- sendSome(t, a, 1000, 500) }()
+		go func() { done <- sendSome(t, a, old, young) }()
 
 		var got []message.Hash
 		seen := map[message.Hash]bool{}
@@ -152,15 +156,15 @@ func TestHistoryOutlivesStoreNode(t *testing.T) {
 			if !env.Stored {
 				live++
 			}
-			if len(got) == 500 {
+			if len(got) == old/2 {
 				require.NoError(t, fleet[env.From.String()].Close())
 			}
-			if len(got) == 1500 {
+			if len(got) == old+young {
 				break
 			}
 		}
 		want = append(want, <-done...)
-		require.Equal(t, want[:1000], got[:1000])
+		require.Equal(t, want[:old], got[:old])
 		require.ElementsMatch(t, want, got)
 		require.Positive(t, live)
 	})

@@ -275,7 +275,11 @@ func TestArchiveResumeOtherShard(t *testing.T) {
 // Two store nodes that take turns being away both have everything at the end,
 // whether they were away for seconds or hours, and in the middle of filling a gap.
 func TestArchivesTakeTurns(t *testing.T) {
-	for seed := range 2 {
+	turns := 2
+	if testing.Short() {
+		turns = 1
+	}
+	for seed := range turns {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			p2ptest.Bubble(t, func(t *testing.T) {
 				net := p2ptest.New(t, p2ptest.Config{})
