@@ -15,6 +15,15 @@ func (b *bench) policy() store.Policy {
 	return store.Policy{Default: store.Retention{MaxAge: time.Since(b.load.start) + 24*time.Hour}}
 }
 
+// orNone is an archive that was opened, and nil if there was an error, not one of
+// some type.
+func orNone[A store.Archive](a A, err error) (store.Archive, error) {
+	if err != nil {
+		return nil, err
+	}
+	return a, nil
+}
+
 // fill puts the data set, in the order of time, and waits until it is in the
 // database.
 func (b *bench) fill(ctx context.Context, a store.Archive) error {

@@ -23,10 +23,10 @@ func (b *bench) openNode(ctx context.Context, url string, node int) (store.Archi
 	if err != nil {
 		return nil, err
 	}
-	return pgstore.Open(ctx, url, pgstore.Config{
+	return orNone(pgstore.Open(ctx, url, pgstore.Config{
 		Policy:   b.policy(),
 		SpoolDir: filepath.Join(dir, fmt.Sprintf("spool-%d", node)),
-	})
+	}))
 }
 
 // postgres measures ours.

@@ -18,7 +18,7 @@ func (b *bench) sqlite(ctx context.Context) (err error) {
 	}
 	file := filepath.Join(dir, "archive.db")
 	open := func() (store.Archive, error) {
-		return lite.Open(ctx, file, lite.Config{Policy: b.policy()})
+		return orNone(lite.Open(ctx, file, lite.Config{Policy: b.policy()}))
 	}
 	a, err := open()
 	if err != nil {
