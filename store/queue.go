@@ -64,7 +64,7 @@ func (q *queue) enter(from peer.ID) (w *waiter, ok bool) {
 	if q.running == 0 && !q.resting {
 		q.grant()
 	}
-	q.rest()
+	q.wake()
 	if len(q.list) > q.waiting {
 		i := q.leastNeeded()
 		close(q.list[i].full)
@@ -119,9 +119,18 @@ func (q *queue) grant() {
 	close(w.ready)
 }
 
-// rest gives those turns that there are, a breath before each. The lock is held.
+// wake gives those turns that there are, a breath before each. The lock is held.
+func (q *queue) wake() {
+	if _, ok := q.next(); ok {
+		q.rest()
+	}
+}
+
+// rest takes a breath before anybody else gets a turn. Nobody may be waiting: who has read
+// his question and not entered yet is ready to run, and would have his turn ahead of those
+// whose question nobody has read. The lock is held.
 func (q *queue) rest() {
-	if _, ok := q.next(); !ok || q.resting {
+	if q.resting {
 		return
 	}
 	q.resting = true
@@ -131,7 +140,7 @@ func (q *queue) rest() {
 		defer q.mu.Unlock()
 		q.resting = false
 		q.grant()
-		q.rest()
+		q.wake()
 	})
 }
 
@@ -203,7 +212,7 @@ func (q *queue) drop(from peer.ID, n int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.add(from, -n)
-	q.rest()
+	q.wake()
 }
 
 // add counts n bytes more for a peer. The lock is held.

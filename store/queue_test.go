@@ -265,6 +265,7 @@ func TestBreaths(t *testing.T) {
 			require.Equal(t, next, <-asked)
 			require.Empty(t, asked)
 		}
+		close(breath)
 		close(end)
 		wg.Wait()
 		synctest.Wait()
