@@ -22,8 +22,10 @@ const (
 	sampleBack   = 9 * time.Minute
 	// sampleDelay is for messages on their way.
 	sampleDelay = 30 * time.Second
-	// checkPages is how many pages of hashes one look at a time of trouble asks for.
-	checkPages = 20
+	// checkInARow is how many pages of hashes one look at a time of trouble asks for, and
+	// checkPages how many of the rest of that time, here and there.
+	checkInARow = 100
+	checkPages  = 20
 	// lookBackFor is for how long after a time of trouble stores are asked about it that
 	// weren't there, and goneSlack how much sooner than it is noticed a store may have
 	// gone. maxPast bounds the times.
@@ -333,9 +335,9 @@ type checked struct {
 	failed     bool
 }
 
-// check asks a store for hashes of a time, and for the messages that didn't come: for all
-// if a page is enough, or else for pages here and there, so many at most. Zero pages is a
-// single short one.
+// check asks a store for hashes of a time, and for the messages that didn't come: for
+// checkInARow pages, and for so many of the rest, here and there. Zero pages is a single
+// short one.
 func (b *gapBook) check(ctx context.Context, p peer.ID, topics []string, from, to time.Time, pages int) (out checked) {
 	n := b.shard.node
 	if forgotten := time.Unix(0, n.relay.Forgotten(b.shard.shard)+1); forgotten.After(from) {
@@ -349,9 +351,9 @@ func (b *gapBook) check(ctx context.Context, p peer.ID, topics []string, from, t
 	if !from.Before(to) {
 		return out
 	}
-	limit := store.MaxPageSize
+	limit, inARow := store.MaxPageSize, checkInARow
 	if pages == 0 {
-		pages, limit = 1, sampleHashes
+		pages, limit, inARow = 1, sampleHashes, 0
 	}
 	chunks := [][]string{topics}
 	if len(topics) > store.MaxContentTopics {
@@ -362,9 +364,15 @@ func (b *gapBook) check(ctx context.Context, p peer.ID, topics []string, from, t
 	read = b.wanted(read)
 	b.mu.Unlock()
 	for _, topics := range chunks {
-		edge := from
-		for i := range pages {
-			start := from.Add(to.Sub(from) / time.Duration(pages) * time.Duration(i))
+		edge, rest, row := from, from, inARow
+		for i := 0; i < row+pages; i++ {
+			start := edge
+			if i == row {
+				rest = edge
+			}
+			if i > row {
+				start = rest.Add(to.Sub(rest) / time.Duration(pages) * time.Duration(i-row))
+			}
 			if start.Before(edge) {
 				start = edge
 			}
@@ -403,10 +411,14 @@ func (b *gapBook) check(ctx context.Context, p peer.ID, topics []string, from, t
 				out.failed = true
 				return out
 			}
+			last := edge
 			for _, k := range known {
 				if at := time.Unix(0, k.Time); at.After(edge) {
 					edge = at
 				}
+			}
+			if i < row && edge.Equal(last) { // it leads nowhere
+				row = i + 1
 			}
 			if !walk.more() || out.news > 0 && pages > 1 {
 				break
