@@ -191,7 +191,8 @@ func (b *gapBook) save() (s savedShard, ok bool) {
 	for _, g := range s.Gaps {
 		first = min(first, g.From)
 	}
-	m := n.relay.Memory(b.shard.shard, time.Unix(0, first).Add(-2*n.cfg.window))
+	since := time.Unix(0, first).Add(-2 * n.cfg.window)
+	m := n.relay.Memory(b.shard.shard, since)
 	for topic, at := range m.Unread {
 		for _, name := range []string{topic, allTopics} {
 			if t, ok := s.Topics[name]; ok && at <= t {
@@ -199,7 +200,7 @@ func (b *gapBook) save() (s savedShard, ok bool) {
 			}
 		}
 	}
-	s.Forgotten = m.Forgotten
+	s.Forgotten = max(m.Forgotten, since.UnixNano()-1) // a clock that is set may ask for older ones
 	slices.SortFunc(m.Had, func(x, y relay.Known) int { return cmp.Compare(y.Timestamp, x.Timestamp) })
 	if len(m.Had) > maxSaved {
 		s.Forgotten = max(s.Forgotten, m.Had[maxSaved].Timestamp)
