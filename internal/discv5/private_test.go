@@ -31,8 +31,11 @@ func TestStrangersDontNameLANs(t *testing.T) {
 	require.Error(t, err)
 	stranger := newRaw(t, loopback, discv5.ProtocolID)
 	stranger.local.SetFallbackUDP(int(port))
-	stranger.start().greet(s, &v5wire.Ping{ReqID: []byte{1}})
-	require.Eventually(t, func() bool { return s.Stats().Dropped["private"] > 1 }, soon, 10*time.Millisecond, "%+v", s.Stats())
+	stranger.start()
+	require.Eventually(t, func() bool {
+		stranger.greet(s, &v5wire.Ping{ReqID: []byte{1}}) // a handshake has a second's time, a busy machine may not
+		return s.Stats().Dropped["private"] > 1
+	}, soon, time.Second)
 	require.NoError(t, victim.SetReadDeadline(time.Now().Add(100*time.Millisecond)))
 	n, _, err := victim.ReadFromUDP(make([]byte, 1500))
 	require.Error(t, err, "%d bytes", n)
