@@ -288,6 +288,18 @@ var mutants = map[string]map[string]mutant{
 			}
 		}),
 	},
+	"ManyTopics": {
+		"a topic has twice its share of a page at most": answered(func(_ *Model, q store.Query, p *store.Page) {
+			has := make(map[string]int)
+			p.Entries = slices.DeleteFunc(p.Entries, func(x store.Entry) bool {
+				if q.HashesOnly || len(q.ContentTopics) < 3 {
+					return false
+				}
+				has[x.Message.ContentTopic]++
+				return has[x.Message.ContentTopic] > 2*q.Limit/len(q.ContentTopics)
+			})
+		}),
+	},
 	"WrongQuestions": {
 		"questions aren't checked": {query: func(m *Model, ctx context.Context, q store.Query) (store.Page, error) {
 			if q.Limit < 0 {

@@ -3,6 +3,7 @@ package storetest
 import (
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"slices"
 	"time"
 
@@ -252,6 +253,39 @@ func filters(e *env) {
 			}
 			q.Backward, q.HashesOnly = j == 1, true
 			e.sameWalk(m, a, q)
+		}
+	}
+}
+
+// manyTopics: pages of many topics are what the model's are, though some topics
+// have far more than others, some have nothing for long, and many share a time.
+func manyTopics(e *env) {
+	a, m := e.open(store.Policy{}), NewModel(Config{Now: e.clock.Now})
+	random := rand.New(rand.NewPCG(1, 2))
+	var names []string
+	for i := range store.MaxContentTopics {
+		names = append(names, fmt.Sprintf("/many/1/%d/proto", i))
+	}
+	var list []store.Entry
+	for i := range 240 {
+		topic := 0 // alone, first and last
+		if i >= 60 && i < 200 {
+			topic = random.IntN(1 + random.IntN(len(names)))
+		}
+		at := e.clock.Now().Add(time.Duration(i/10+random.IntN(3)-26) * 3 * time.Hour)
+		list = append(list, e.entry(shardA, names[topic], at))
+	}
+	e.put(a, list...)
+	require.NoError(e, m.Put(e.ctx, list))
+	for i, asked := range [][]string{names, names[1:], names[:3], names[4:8]} {
+		for j, limit := range []int{4, 15, 50, 100} {
+			for _, backward := range both {
+				q := store.Query{Shard: &shardA, ContentTopics: asked, Limit: limit, Backward: backward}
+				e.sameWalk(m, a, q)
+				q.Start, q.HashesOnly = time.Unix(0, list[70+10*i].Message.Timestamp), true
+				q.End = q.Start.Add(time.Duration(3*j) * day)
+				e.sameWalk(m, a, q)
+			}
 		}
 	}
 }

@@ -76,6 +76,7 @@ var checks = []check{
 	{"MaxBytes", maxBytes},
 	{"TimeBounds", timeBounds},
 	{"Filters", filters},
+	{"ManyTopics", manyTopics},
 	{"WrongQuestions", wrongQuestions},
 	{"AnyCursor", anyCursor},
 	{"UnknownCursor", unknownCursor},
