@@ -127,6 +127,9 @@ func (a *Archive) page(ctx context.Context, conn *pgx.Conn, q store.Query, s str
 		kind.by = anyShard
 	case len(q.ContentTopics) > 0:
 		kind.by = byTopic
+		if len(q.ContentTopics) > 2 { // of two, twice a share is all
+			kind.by = byTopics
+		}
 		among = topicKeys(q.ContentTopics)
 	}
 	size := int64(math.MaxInt64)

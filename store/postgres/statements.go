@@ -29,6 +29,7 @@ type criterion uint8
 const (
 	byTime   criterion = iota // all of a shard, $2 is unused
 	byTopic                   // $2 bytea[]: see topicKey
+	byTopics                  // the same, if there are several, see untilFilled
 	byHash                    // $2 bytea[]
 	anyShard                  // all of all shards, $1 and $2 are unused
 )
@@ -36,7 +37,7 @@ const (
 // statements are made once.
 var statements = func() map[shape]string {
 	m := make(map[shape]string)
-	for _, by := range []criterion{byTime, byTopic, byHash, anyShard} {
+	for _, by := range []criterion{byTime, byTopic, byTopics, byHash, anyShard} {
 		for _, backward := range []bool{false, true} {
 			for _, data := range []bool{false, true} {
 				s := shape{by, backward, data}
@@ -52,9 +53,15 @@ const (
 	SELECT k.shard, k.ts, k.hash
 	FROM {streams} AS s CROSS JOIN LATERAL (
 		SELECT m.shard, m.ts, m.hash FROM shoal_messages m
-		WHERE {match} AND (m.ts, m.hash) {beyond} ($3::int8, $4::bytea) AND m.ts >= $5::int8 AND m.ts < $6::int8
-		ORDER BY m.ts {order}, m.hash {order} LIMIT $7::int4) AS k
+		WHERE {match} AND (m.ts, m.hash) {beyond} ($3::int8, $4::bytea) AND m.ts >= $5::int8 AND m.ts < $6::int8{until}
+		ORDER BY m.ts {order}, m.hash {order} LIMIT {each}) AS k
 	ORDER BY k.ts {order}, k.hash {order} LIMIT $7::int4`
+
+	// Where twice its share of the page, taken from each topic, fills the page, it
+	// goes no further than that, and most topics needn't be followed for all of it.
+	// Where it doesn't, this is NULL, which GREATEST and LEAST pass over.
+	untilFilled = ` AND m.ts {bound} (SELECT ts FROM ({few}) AS few ORDER BY ts {order} LIMIT 1 OFFSET $7::int4 - 1))`
+	twiceAShare = "2 * $7::int4 / cardinality($2::bytea[])"
 
 	// Each partition of the map is gone through once for all hashes.
 	hashPlaces = `
@@ -93,10 +100,14 @@ func (s shape) statement() string {
 	if s.data {
 		text = withMessages
 	}
-	var streams, match string
+	var streams, match, until string
 	switch s.by {
 	case byTime:
 		streams, match = "(SELECT $1::int4 AS shard, $2::bytea[] AS unused)", "m.shard = s.shard"
+	case byTopics:
+		few := strings.NewReplacer("{until}", "", "{each}", twiceAShare).Replace(streamKeys)
+		until = strings.ReplaceAll(untilFilled, "{few}", few)
+		fallthrough
 	case byTopic:
 		streams, match = "unnest($2::bytea[])", "m.shard = $1::int4 AND m.topic = s"
 	case anyShard:
@@ -107,11 +118,13 @@ func (s shape) statement() string {
 			keys = hashPlaces
 		}
 	}
-	order, beyond := "ASC", ">"
+	order, beyond, bound := "ASC", ">", "<= LEAST($6::int8,"
 	if s.backward {
-		order, beyond = "DESC", "<"
+		order, beyond, bound = "DESC", "<", ">= GREATEST($5::int8,"
 	}
 	text = strings.ReplaceAll(text, "{keys}", keys)
 	text = strings.ReplaceAll(text, "{places}", hashPlaces)
-	return strings.NewReplacer("{streams}", streams, "{match}", match, "{order}", order, "{beyond}", beyond).Replace(text)
+	text = strings.NewReplacer("{until}", until, "{each}", "$7::int4").Replace(text)
+	return strings.NewReplacer("{streams}", streams, "{match}", match,
+		"{order}", order, "{beyond}", beyond, "{bound}", bound).Replace(text)
 }
