@@ -30,6 +30,11 @@ const (
 	// how long an answer to a ping says that its peers are there.
 	meshSettle = 2 * time.Second
 	meshProof  = 45 * time.Second
+	// openPeriod is how often stores are asked about a topic that the mesh doesn't cover,
+	// doubled up to longestOpen while that brings nothing: who finds no place in a mesh
+	// mustn't wait for one.
+	openPeriod  = time.Minute
+	longestOpen = 8 * openPeriod
 	// allTopics stands for all content topics: no message has an empty one.
 	allTopics = ""
 )
@@ -73,6 +78,16 @@ type meshTopic struct {
 	asked   moment // since when it is wanted
 	open    moment // from when on messages may be missing, while it isn't covered
 	why     string
+	looks   openLooks
+}
+
+// openLooks are the questions to stores about a topic that isn't covered: when the last
+// was, or the topic was open first, how many messages had come from stores by then, and
+// the pause after it.
+type openLooks struct {
+	last    time.Time // monotonic
+	brought uint64
+	pause   time.Duration
 }
 
 // gap is a time in which messages may not have come.
@@ -177,7 +192,7 @@ func (b *gapBook) tend() (wait time.Duration) {
 	for name, asked := range wanted {
 		t := b.topics[name]
 		if t == nil {
-			t = &meshTopic{asked: asked, open: asked, why: joiningWords}
+			t = &meshTopic{asked: asked, open: asked, why: joiningWords, looks: b.noLooks(now)}
 			if b.read[name] { // until now it came by service peers
 				t.open = now
 			}
@@ -194,13 +209,39 @@ func (b *gapBook) tend() (wait time.Duration) {
 			b.add(&gap{topics: b.topic(name, t.asked, t.open), from: t.open, to: now, why: t.why, joining: t.joining()})
 			t.covered = true
 		case !covered && t.covered:
-			t.covered, t.open, t.why = false, b.proof, why
+			t.covered, t.open, t.why, t.looks = false, b.proof, why, b.noLooks(now)
+		case !covered && b.lookDue(&t.looks, now):
+			b.add(&gap{topics: b.topic(name, t.asked, t.open), from: t.open, to: now, why: t.why, joining: t.joining()})
+			t.open, t.why = now, why
 		}
 	}
 	b.noteRead(all, now)
 	b.remember()
 	b.beginFilling()
 	return sooner(wait, b.beginChecking(b.wanted(all)))
+}
+
+// noLooks is for a topic that isn't covered from now on. mu is held.
+func (b *gapBook) noLooks(now moment) openLooks {
+	return openLooks{now.mono, b.stats.Messages, openPeriod}
+}
+
+// lookDue tells whether stores are to be asked now about a topic that isn't covered, if
+// one is there, and notes that they are. mu is held.
+func (b *gapBook) lookDue(l *openLooks, now moment) bool {
+	n := b.shard.node
+	since, news := now.mono.Sub(l.last), b.stats.Messages > l.brought
+	if since < openPeriod || !news && since < l.pause || b.filling || !n.gate.isOpen() || n.cfg.unfilled {
+		return false
+	}
+	if len(n.readyStores(b.shard.shard)) == 0 {
+		return false
+	}
+	if news {
+		l.pause = openPeriod
+	}
+	*l = openLooks{now.mono, b.stats.Messages, min(2*l.pause, longestOpen)}
+	return true
 }
 
 // noteRead notes which topics are read, and how far those are complete that aren't any

@@ -367,6 +367,40 @@ func TestRestartGoesOn(t *testing.T) {
 	}
 }
 
+// Who comes back and finds all meshes full gets what was said meanwhile all the same.
+func TestNoPlaceInTheMesh(t *testing.T) {
+	p2ptest.Bubble(t, func(t *testing.T) {
+		state := newMemoryState()
+		w := newRelayTown(t)
+		here := w.net.Hosts(2)
+		relays := func(h host.Host, opts ...waku.Option) (*waku.Node, *waku.Membership) {
+			n := start(t, append(opts, waku.WithHost(h))...)
+			m := join(t, n, waku.Community{Shard: town})
+			connect(t, n, w.stores...)
+			return n, m
+		}
+		n, m := relays(here[0], waku.WithStateStore(state))
+		r := subscribe(t, m, lobby)
+		meshed(t, 2, n)
+		time.Sleep(10 * time.Second)
+		said := w.say(t, 3, time.Second)
+		heard := came(r, func(err error) { require.NoError(t, err) })
+		require.NoError(t, n.Close())
+		other, _ := relays(here[1])
+		meshed(t, 2, other)
+		said = append(said, w.say(t, 30, 20*time.Second)...)
+		time.Sleep(20 * time.Minute)
+		n, m = relays(w.net.Hosts(1)[0], waku.WithStateStore(state))
+		r = subscribe(t, m, lobby)
+		time.Sleep(2 * time.Minute)
+		require.Zero(t, n.Health().Shards[0].Mesh, "this shows nothing")
+		for h, k := range came(r, func(err error) { require.NoError(t, err) }) {
+			heard[h] += k
+		}
+		once(t, said, heard)
+	})
+}
+
 // After hours away a member fetches what is missing of its topics and hardly more.
 func TestLongAway(t *testing.T) { longAway(t, time.Hour) }
 
