@@ -218,6 +218,10 @@ func (s *Service) begin(f func()) bool {
 	return true
 }
 
+// closePatience is how long Close waits for the library. There a question that is answered
+// and timed out in the same moment as Close can keep it from ending, for good.
+const closePatience = 5 * time.Second
+
 // Close ends the Service: it returns when everything it started has ended,
 // within about a second.
 func (s *Service) Close() error {
@@ -230,7 +234,15 @@ func (s *Service) Close() error {
 		return nil
 	}
 	s.cancel()
-	s.udp.Close()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		s.udp.Close()
+	}()
+	select {
+	case <-ended:
+	case <-time.After(closePatience):
+	}
 	s.tasks.Wait()
 	s.self.close()
 	close(s.ended)
