@@ -185,7 +185,7 @@ type Disconnect struct {
 	// Reason is a sentence, such as "peer is on cluster 1, ours is 16".
 	Reason string
 
-	foreign bool // it was the peer's own word, or what that lacked
+	kind PeerErrorKind // PeerForeign: it was the peer's own word, or what that lacked
 }
 
 // StaticPeer is the state of one of [WithStaticPeers].

@@ -320,7 +320,7 @@ func (n *Node) lost(r *remote) {
 	if len(n.peers.disconnects) == maxDisconnects {
 		n.peers.disconnects = n.peers.disconnects[1:]
 	}
-	n.peers.disconnects = append(n.peers.disconnects, Disconnect{Peer: r.id, At: n.cfg.now(), Reason: reason, foreign: isForeign(r.err)})
+	n.peers.disconnects = append(n.peers.disconnects, Disconnect{Peer: r.id, At: n.cfg.now(), Reason: reason, kind: r.kind()})
 	if r.proven {
 		n.emit(Event{Kind: PeerDisconnected, Peer: r.id, Reason: reason})
 	}
@@ -440,10 +440,16 @@ func (n *Node) connect(ctx context.Context, info peer.AddrInfo) (*remote, error)
 	return r, n.verdictOn(r)
 }
 
-// isForeign reports whether a handshake told that the peer can't be kept.
-func isForeign(err error) bool {
+// kind is what the handshakes make of a peer that can't be kept. The table's mu is held.
+func (r *remote) kind() PeerErrorKind {
 	var silence *silenceError
-	return err != nil && !errors.As(err, &silence)
+	switch {
+	case errors.As(r.err, &silence):
+		return PeerSilent
+	case r.err != nil, !r.proven && r.foreign != nil:
+		return PeerForeign
+	}
+	return PeerLost
 }
 
 // gone is why a peer that was here a moment ago isn't any more.
@@ -454,11 +460,7 @@ func (t *peerTable) gone(p peer.ID) *PeerError {
 		if d.Peer != p {
 			continue
 		}
-		e := &PeerError{Peer: p, Kind: PeerLost, Reason: d.Reason}
-		if d.foreign {
-			e.Kind = PeerForeign
-		}
-		return e
+		return &PeerError{Peer: p, Kind: d.kind, Reason: d.Reason}
 	}
 	return &PeerError{Peer: p, Kind: PeerLost, Reason: connectionLost}
 }
@@ -467,16 +469,15 @@ func (t *peerTable) gone(p peer.ID) *PeerError {
 func (n *Node) verdictOn(r *remote) error {
 	n.peers.mu.Lock()
 	defer n.peers.mu.Unlock()
-	var silence *silenceError
 	switch {
-	case errors.As(r.err, &silence):
-		return &PeerError{Peer: r.id, Kind: PeerSilent, Reason: r.err.Error(), Err: r.err}
 	case r.err != nil:
-		return &PeerError{Peer: r.id, Kind: PeerForeign, Reason: r.err.Error(), Err: r.err}
+		return &PeerError{Peer: r.id, Kind: r.kind(), Reason: r.err.Error(), Err: r.err}
 	case r.proven:
 		return nil
 	case r.reason != "":
-		return &PeerError{Peer: r.id, Kind: PeerLost, Reason: r.reason}
+		return &PeerError{Peer: r.id, Kind: r.kind(), Reason: r.reason}
+	case r.foreign != nil:
+		return &PeerError{Peer: r.id, Kind: r.kind(), Reason: r.foreign.Error(), Err: r.foreign}
 	}
 	return &PeerError{Peer: r.id, Kind: PeerLost, Reason: connectionLost}
 }
